@@ -74,9 +74,7 @@ class Grid(eqx.Module):
         self.extent = _per_axis("extent", extent, ndim)
         self.origin = _per_axis("origin", origin, ndim)
         if min(self.extent) <= 0 or not np.isfinite(self.extent).all():
-            raise ValueError(
-                f"extent: expected positive lengths, got {self.extent}."
-            )
+            raise ValueError(f"extent: expected positive lengths, got {self.extent}.")
         self.boundary = boundary_pairs(boundary, ndim)
         for axis, (n, pair) in enumerate(
             zip(self.num_points, self.boundary, strict=True)
@@ -89,8 +87,7 @@ class Grid(eqx.Module):
                     f"{fewest}."
                 )
         self.boundary = tuple(
-            tuple(self._resolved(axis, side) for side in (0, 1))
-            for axis in range(ndim)
+            tuple(self._resolved(axis, side) for side in (0, 1)) for axis in range(ndim)
         )  # pyright: ignore[reportAttributeAccessIssue]
 
     def _resolved(self, axis: int, side: int) -> AbstractBoundary:
@@ -198,9 +195,7 @@ class Grid(eqx.Module):
             low, high = _ends(pair)
             line[0] *= 0.5 if low else 1.0
             line[-1] *= 0.5 if high else 1.0
-            weights *= np.expand_dims(
-                line, [k for k in range(self.ndim) if k != axis]
-            )
+            weights *= np.expand_dims(line, [k for k in range(self.ndim) if k != axis])
         return weights
 
     def dirichlet_mask(self) -> np.ndarray | None:
@@ -226,6 +221,17 @@ class Grid(eqx.Module):
                     value = jnp.asarray(condition.value, field.dtype)
                     field = field.at[index].set(value)
         return field
+
+    def homogeneous(self) -> "Grid":
+        """The same grid with all boundary data zero."""
+
+        def bare(condition: AbstractBoundary) -> AbstractBoundary:
+            if isinstance(condition, Dirichlet):
+                return Dirichlet(0.0, condition.stored)
+            return type(condition)()
+
+        pairs = tuple((bare(low), bare(high)) for low, high in self.boundary)
+        return Grid(self.num_points, self.extent, pairs, self.origin)
 
     def coarsen(self) -> "Grid":
         """The grid of the same box with half as many intervals per axis.

@@ -1,0 +1,47 @@
+"""Checks of fields where the user stands: shapes always, values where known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike
+
+
+def check_field(
+    name: str, field: ArrayLike, *shapes: tuple[int, ...], scalar: bool = False
+) -> Array:
+    """`field` as a floating-point array of one of `shapes`.
+
+    **Raises:** `ValueError` that names the argument, what came and what was expected.
+    """
+    array = jnp.asarray(field)
+    accepted = (*shapes, ()) if scalar else shapes
+    if array.shape not in accepted:
+        wanted = " or ".join(str(s) for s in dict.fromkeys(shapes))
+        number = "a number or " if scalar else ""
+        raise ValueError(
+            f"{name}: expected {number}an array of shape {wanted}, got shape "
+            f"{array.shape}."
+        )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        if jnp.issubdtype(array.dtype, jnp.complexfloating):
+            raise ValueError(f"{name}: expected real values, got {array.dtype}.")
+        array = array.astype(jnp.result_type(float))
+    return array
+
+
+def check_positive(name: str, field: Array) -> None:
+    """Raise a `ValueError` unless every value is finite and positive.
+
+    Values under a transformation are not known here; a solve that uses them reports
+    `RESULTS.nonfinite` or `RESULTS.indefinite_operator` instead.
+    """
+    if isinstance(field, jax.core.Tracer):
+        return
+    values = np.asarray(field)
+    bad = ~(np.isfinite(values) & (values > 0))
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"{name}: expected finite values above 0, got {values[where]} at index "
+            f"{where} ({int(bad.sum())} bad of {values.size})."
+        )
