@@ -17,6 +17,7 @@ from ._grid import Grid as Grid
 from ._interpolation import (
     Coarsening as Coarsening,
     Interpolation as Interpolation,
+    interpolation_from_rows as interpolation_from_rows,
     linear_interpolation as linear_interpolation,
 )
 from ._stencil import SymmetricStencil as SymmetricStencil, half_offsets as half_offsets

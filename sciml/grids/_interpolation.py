@@ -1,6 +1,7 @@
 """Interpolation from every second node, with a weight per node and neighbour."""
 
 import itertools
+from collections.abc import Mapping
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -78,12 +79,77 @@ class Coarsening(eqx.Module):
                 coarse = _cut(coarse, axis, first, self._num_between(axis))
         return coarse
 
-    def add_to_neighbour(self, values: Array, corner: Corner) -> Array:
-        """The transpose of `neighbour`: sum class values into coarse nodes."""
+    def offsets(self) -> list[Corner]:
+        """The offsets −1, 0, 1 per axis from a coarse node to the fine ones it feeds.
+
+        In the order of `classes` and `corners`; the coarse node itself comes first. A
+        node of a class lies at minus its corner from the coarse neighbour there.
+        """
+        return [
+            tuple(-k for k in corner)
+            for between in self.classes()
+            for corner in self.corners(between)
+        ]
+
+    def ring(self, field: Array) -> Array:
+        """A field with one node more on every side: 0, or wrapped where periodic."""
+        zero = [(0, 0) if wraps else (1, 1) for wraps in self.periodic]
+        field = jnp.pad(field, zero)
+        if any(self.periodic):
+            wrap = [(1, 1) if wraps else (0, 0) for wraps in self.periodic]
+            field = jnp.pad(field, wrap, mode="wrap")
+        return field
+
+    def place(self, values: Array, corner: Corner) -> Array:
+        """Move values of a class to their coarse neighbours in direction `corner`.
+
+        **Returns:** a coarse field with a `ring`.
+        """
         for axis, direction in enumerate(corner):
-            if direction:
-                values = self._padded_transpose(values, axis, int(direction > 0))
+            if not direction:
+                continue
+            shift = int(direction > 0) - self._start(axis)
+            spare = self.num_coarse[axis] - self._num_between(axis)
+            if self.periodic[axis] and spare == 0:
+                values = jnp.roll(values, shift, axis)
+            elif self.periodic[axis]:
+                width = [(0, 0)] * values.ndim
+                width[axis] = (shift, spare - shift)
+                values = jnp.pad(values, width)
+        zero = []
+        for axis, (direction, wraps) in enumerate(
+            zip(corner, self.periodic, strict=True)
+        ):
+            before = 1 + (int(direction > 0) - self._start(axis) if direction else 0)
+            after = self.num_coarse[axis] + 2 - before - values.shape[axis]
+            zero.append((0, 0) if wraps else (before, after))
+        values = jnp.pad(values, zero)
+        if any(self.periodic):
+            wrap = [(1, 1) if wraps else (0, 0) for wraps in self.periodic]
+            values = jnp.pad(values, wrap, mode="wrap")
         return values
+
+    def towards(self, ringed: Array, corner: Corner) -> Array:
+        """At each node of a class, a ringed coarse field's value at `corner`."""
+        index = []
+        for axis, direction in enumerate(corner):
+            first, count = 1, self.num_coarse[axis]
+            if direction:
+                first = 1 + int(direction > 0) - self._start(axis)
+                count = self._num_between(axis)
+            index.append(slice(first, first + count))
+        return ringed[tuple(index)]
+
+    def from_coarse(self, ringed: Array, offset: Corner) -> Array:
+        """At each coarse node, a ringed fine field's value at fine offset `offset`."""
+        index = []
+        for start, n, shift in zip(self.starts, self.num_coarse, offset, strict=True):
+            if start is None:
+                index.append(slice(1, 1 + n))
+            else:
+                first = 1 + start + shift
+                index.append(slice(first, first + 2 * n - 1, 2))
+        return ringed[tuple(index)]
 
     def _num_between(self, axis: int) -> int:
         return self.num_points[axis] - self.num_coarse[axis]
@@ -97,20 +163,6 @@ class Coarsening(eqx.Module):
             first = _cut(coarse, axis, 0, extra)
             return jnp.concatenate([coarse, first], axis)
         return jnp.pad(coarse, width)
-
-    def _padded_transpose(self, values: Array, axis: int, first: int) -> Array:
-        start, extra = self._start(axis), self._num_extra(axis)
-        total = start + self.num_coarse[axis] + extra
-        width = [(0, 0)] * values.ndim
-        width[axis] = (first, total - first - values.shape[axis])
-        full = jnp.pad(values, width)
-        body = _cut(full, axis, start, self.num_coarse[axis])
-        if self.periodic[axis] and extra:
-            tail = _cut(full, axis, start + self.num_coarse[axis], extra)
-            rest = [(0, 0)] * values.ndim
-            rest[axis] = (0, self.num_coarse[axis] - extra)
-            body = body + jnp.pad(tail, rest)
-        return body
 
     def _num_extra(self, axis: int) -> int:
         """How many coarse entries past the last one the in-between nodes ask for."""
@@ -140,47 +192,68 @@ class Coarsening(eqx.Module):
 
 
 class Interpolation(eqx.Module):
-    """A prolongation P with one weight per fine node and coarse neighbour, and Pᵀ.
+    """A prolongation P, and its exact transpose Pᵀ as restriction.
 
-    Coarse nodes keep their value; a fine node in class S takes
+    Coarse nodes keep their value; coarse node J adds weight_o[J] u_J to the fine node
+    at offset o from it:
 
-        (P u)_i = Σ_corner w_S,corner[i] u[coarse neighbour of i towards corner].
+        (P u)_i = Σ_o weight_o[J] u_J,  i = start + 2J + o.
 
     **Arguments:**
 
     - `coarsening`: which nodes are coarse.
-    - `weights`: for each class but the first, for each of its corners, an array of the
-        class's shape (or one that broadcasts to it), in the order of
-        `Coarsening.classes` and `Coarsening.corners`.
+    - `weights`: for each offset but the first of `Coarsening.offsets`, a coarse field
+        with a ring (`Coarsening.place` makes it from the values at fine nodes).
     """
 
     coarsening: Coarsening
-    weights: tuple[tuple[Float[Array, "..."], ...], ...]
+    weights: tuple[Float[Array, "..."], ...]
 
-    def prolong(self, coarse: Float[Array, "..."]) -> Float[Array, "..."]:
+    def prolong(self, coarse: Float[Array, "*coarse"]) -> Float[Array, "*space"]:
         """P u: from coarse to fine nodes."""
         c = self.coarsening
-        first, *others = c.classes()
-        parts = {first: coarse}
-        for between, weights in zip(others, self.weights, strict=True):
+        # Everything below reads this one padded array, so that the compiler
+        # materialises it once instead of recomputing what made it.
+        ringed = c.ring(coarse)
+        weights = iter(self.weights)
+        parts = {}
+        for between in c.classes():
             total = None
-            for corner, weight in zip(c.corners(between), weights, strict=True):
-                term = weight * c.neighbour(coarse, corner)
+            for corner in c.corners(between):
+                term = c.towards(ringed, corner)
+                if any(corner):
+                    term = c.towards(next(weights), corner) * term
                 total = term if total is None else total + term
-            assert total is not None
             parts[between] = total
         return c.merge(parts)
 
-    def restrict(self, fine: Float[Array, "..."]) -> Float[Array, "..."]:
+    def restrict(self, fine: Float[Array, "*space"]) -> Float[Array, "*coarse"]:
         """Pᵀ r: from fine to coarse nodes, the exact transpose of `prolong`."""
         c = self.coarsening
-        first, *others = c.classes()
-        out = c.select(fine, first)
-        for between, weights in zip(others, self.weights, strict=True):
-            part = c.select(fine, between)
-            for corner, weight in zip(c.corners(between), weights, strict=True):
-                out = out + c.add_to_neighbour(weight * part, corner)
+        ringed = c.ring(fine)
+        centre = (slice(1, -1),) * c.ndim
+        offsets = c.offsets()
+        out = c.from_coarse(ringed, offsets[0])
+        for offset, weight in zip(offsets[1:], self.weights, strict=True):
+            out = out + weight[centre] * c.from_coarse(ringed, offset)
         return out
+
+
+def interpolation_from_rows(
+    coarsening: Coarsening, rows: Mapping[Corner, Array]
+) -> Interpolation:
+    """An `Interpolation` from weights given at the fine nodes.
+
+    **Arguments:**
+
+    - `coarsening`: which nodes are coarse.
+    - `rows`: per corner (a direction −1, 0, 1 per axis, not all 0) the weight of the
+        coarse neighbour there, at each node of the class between those axes.
+    """
+    corners = [k for b in coarsening.classes()[1:] for k in coarsening.corners(b)]
+    return Interpolation(
+        coarsening, tuple(coarsening.place(rows[k], k) for k in corners)
+    )
 
 
 def linear_interpolation(
@@ -197,19 +270,18 @@ def linear_interpolation(
     - `dtype`: of the weights.
     """
     lines = [_line_weights(coarsening, axis, r) for axis, r in enumerate(reflecting)]
-    weights = []
+    rows = {}
     for between in coarsening.classes()[1:]:
-        of_class = []
         for corner in coarsening.corners(between):
             weight = np.ones((1,) * coarsening.ndim)
             for axis, direction in enumerate(corner):
+                others = [k for k in range(coarsening.ndim) if k != axis]
+                line = np.ones(coarsening.num_coarse[axis])
                 if direction:
                     line = lines[axis][direction > 0]
-                    others = [k for k in range(coarsening.ndim) if k != axis]
-                    weight = weight * np.expand_dims(line, others)
-            of_class.append(jnp.asarray(weight, dtype))
-        weights.append(tuple(of_class))
-    return Interpolation(coarsening, tuple(weights))
+                weight = weight * np.expand_dims(line, others)
+            rows[corner] = jnp.asarray(weight, dtype)
+    return interpolation_from_rows(coarsening, rows)
 
 
 def _line_weights(c: Coarsening, axis: int, reflecting: tuple[bool, bool]):
@@ -224,8 +296,6 @@ def _line_weights(c: Coarsening, axis: int, reflecting: tuple[bool, bool]):
     last_is_between = (n - 1 - start) % 2 == 1
     if last_is_between and reflecting[1] and not c.periodic[axis]:
         left[-1], right[-1] = 1.0, 0.0
-    if (left == 0.5).all() and (right == 0.5).all():
-        return np.full(1, 0.5), np.full(1, 0.5)
     return left, right
 
 

@@ -70,15 +70,32 @@ class SymmetricStencil(eqx.Module):
 
     def __call__(self, u: Float[Array, "*space"]) -> Float[Array, "*space"]:
         """A u, of u's shape and dtype."""
-        padded = self._pad(u)
-        out = self.diagonal * u
+        return self.apply(self.pad(u))
+
+    def apply(self, padded: Float[Array, "..."]) -> Float[Array, "*space"]:
+        """A u from `pad(u)`.
+
+        Iterations that keep their field padded let the compiler write it once: a field
+        that is used padded and plain is computed twice.
+        """
+        out = self.diagonal * self.interior(padded)
         for offset, (forward, backward) in self._sides():
-            ahead, behind = (
-                self._shift(padded, offset, 1),
-                self._shift(padded, offset, -1),
-            )
+            ahead = self._shift(padded, offset, 1)
+            behind = self._shift(padded, offset, -1)
             out = out + forward * ahead + backward * behind
         return out
+
+    def pad(self, u: Float[Array, "*space"]) -> Float[Array, "..."]:
+        """u with one node more on every side: 0, or wrapped where periodic."""
+        u = jnp.pad(u, [(0, 0) if wraps else (1, 1) for wraps in self.periodic])
+        if any(self.periodic):
+            width = [(1, 1) if wraps else (0, 0) for wraps in self.periodic]
+            u = jnp.pad(u, width, mode="wrap")
+        return u
+
+    def interior(self, padded: Float[Array, "..."]) -> Float[Array, "*space"]:
+        """u from `pad(u)`."""
+        return padded[(slice(1, -1),) * padded.ndim]
 
     def absolute_row_sums(self) -> Float[Array, "*space"]:
         """Σ_j |A_ij|: ℓ1 weights, and by Gershgorin a bound for the spectrum."""
@@ -93,6 +110,11 @@ class SymmetricStencil(eqx.Module):
         for _, (forward, backward) in self._sides():
             out = out + forward + backward
         return out
+
+    def couples(self, offset: Offset) -> bool:
+        """Whether the stencil has entries A_{i, i+offset} at all."""
+        known = {o for o in self.offsets} | {tuple(-k for k in o) for o in self.offsets}
+        return not any(offset) or offset in known
 
     def coupling(self, offset: Offset) -> Float[Array, "*space"]:
         """The entries A_{i, i+offset}, of shape `num_points`; any sign of offset."""
@@ -111,19 +133,12 @@ class SymmetricStencil(eqx.Module):
         index = jnp.arange(size).reshape(self.shape)
         matrix = jnp.zeros((size, size), self.diagonal.dtype)
         matrix = matrix.at[index.ravel(), index.ravel()].add(self.diagonal.ravel())
-        padded = self._pad(index)
+        padded = self.pad(index)
         for offset, sides in self._sides():
             for sign, values in zip((1, -1), sides, strict=True):
                 neighbour = self._shift(padded, offset, sign)
                 matrix = matrix.at[index.ravel(), neighbour.ravel()].add(values.ravel())
         return matrix
-
-    def _pad(self, u: Array) -> Array:
-        for axis, wraps in enumerate(self.periodic):
-            width = [(0, 0)] * u.ndim
-            width[axis] = (1, 1)
-            u = jnp.pad(u, width, mode="wrap" if wraps else "constant")
-        return u
 
     def _shift(self, padded: Array, offset: Offset, sign: int) -> Array:
         """u_{i + sign·offset} from the padded field."""

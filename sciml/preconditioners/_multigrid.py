@@ -1,0 +1,200 @@
+"""Geometric multigrid as a preconditioner: one symmetric V-cycle."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Float
+
+from ..grids import Coarsening, Grid, Interpolation, Periodic, SymmetricStencil
+from ..grids._alignment import coarse_alignment
+from ..linear import (
+    AbstractLevel,
+    AbstractPreconditioner,
+    StencilOperator,
+    SymmetricOperator,
+    v_cycle,
+)
+from ._coarse_operators import AbstractCoarseOperator, Galerkin
+from ._smoothers import AbstractSmoother, AbstractSmoothing, Chebyshev
+from ._transfer import AbstractTransfer, OperatorDependent
+
+Field = Float[Array, "*space"]
+Padded = Float[Array, "..."]
+
+
+class Level(AbstractLevel):
+    """A multigrid level: a stencil, its smoothing, and the way to the next level.
+
+    Between its methods u travels padded (`SymmetricStencil.pad`): a field that is read
+    both padded and plain would be computed twice.
+    """
+
+    stencil: SymmetricStencil
+    smoothing: AbstractSmoothing
+    interpolation: Interpolation
+
+    def pre_smooth(self, u: Field | None, f: Field) -> Padded:
+        """Smooth on the way down."""
+        A = self.stencil
+        return A.pad(self.smoothing(A, None if u is None else A.pad(u), f))
+
+    def restrict(self, u: Padded, f: Field) -> tuple[None, Field]:
+        """The restricted residual, and a zero start for the correction."""
+        return None, self.interpolation.restrict(f - self.stencil.apply(u))
+
+    def prolong(self, u: Padded, coarse_u: Field) -> Padded:
+        """Add the interpolated correction."""
+        A = self.stencil
+        return A.pad(A.interior(u) + self.interpolation.prolong(coarse_u))
+
+    def post_smooth(self, u: Padded, f: Field) -> Field:
+        """Smooth on the way up: the same polynomial in A, hence the adjoint."""
+        return self.smoothing(self.stencil, u, f)
+
+
+class DenseSolve(eqx.Module):
+    """The coarsest level's exact solve with a (pseudo-)inverse matrix.
+
+    Eigenvalues at rounding level, of a singular problem, are left out, so that the
+    result stays symmetric positive semidefinite.
+    """
+
+    inverse: Float[Array, "n n"]
+
+    def __init__(self, stencil: SymmetricStencil):
+        matrix = stencil.dense()
+        # Scaled to a unit diagonal, so that the contrast of coefficients is not
+        # mistaken for singularity.
+        scale = jax.lax.rsqrt(jnp.diag(matrix))
+        values, vectors = jnp.linalg.eigh(scale[:, None] * matrix * scale[None, :])
+        cutoff = 4 * values.size * jnp.finfo(values.dtype).eps * values[-1]
+        keep = values > cutoff
+        inverse = jnp.where(keep, 1.0 / jnp.where(keep, values, 1.0), 0.0)
+        half = scale[:, None] * vectors
+        self.inverse = jnp.matmul(
+            half * inverse[None, :], half.T, precision=jax.lax.Precision.HIGHEST
+        )
+
+    def __call__(self, u: Field | None, f: Field) -> Field:
+        """A⁻¹ f; the initial u plays no part."""
+        del u
+        product = jnp.matmul(
+            self.inverse, f.ravel(), precision=jax.lax.Precision.HIGHEST
+        )
+        return product.reshape(f.shape)
+
+
+class _Cycle(eqx.Module):
+    levels: tuple[Level, ...]
+    coarsest: DenseSolve
+
+    def __call__(self, f: Field) -> Field:
+        return v_cycle(self.levels, self.coarsest, f)
+
+
+class Multigrid(AbstractPreconditioner):
+    """One V-cycle of geometric multigrid, symmetric positive definite.
+
+    Coarse nodes are every second node, aligned to the Dirichlet boundary, for any grid
+    size and any mixture of boundary conditions; axes with a finer spacing are
+    coarsened first. The defaults make the number of CG steps nearly independent of
+    the grid and of jumps in the coefficient.
+
+    The set-up is jittable and vmappable (it runs on the device) and costs about as
+    much as three V-cycles in two dimensions.
+
+    **Arguments:**
+
+    - `smoother`: before and after each coarse correction. Default `Chebyshev(2)`, in
+        three dimensions `Chebyshev(3)`. Every smoother here converges in the energy
+        norm for every symmetric positive definite A, which keeps M positive definite.
+    - `transfer`: `OperatorDependent()` (default) or `Linear()`.
+    - `coarse_operator`: `Galerkin()` (default) or `Rediscretised()`.
+    - `max_coarse_size`: the level with at most so many unknowns is solved exactly.
+        Default 50: 7×7 nodes.
+
+    **Raises:** `TypeError` for an operator that carries no grid.
+
+    !!! example
+
+        ```python
+        import jax.numpy as jnp
+        import sciml
+
+        A = sciml.linear.diffusion_operator(1.0, sciml.grids.Grid((127, 127)))
+        M = sciml.preconditioners.Multigrid().build(A)
+        M.mv(jnp.ones((127, 127))).shape  # (127, 127)
+        ```
+
+    Source: Trottenberg, Oosterlee & Schüller, *Multigrid*, ch. 2 and 7; Dendy, J.
+    Comput. Phys. 48 (1982) 366 for the operator-dependent transfer.
+    """
+
+    smoother: AbstractSmoother | None = None
+    transfer: AbstractTransfer = OperatorDependent()
+    coarse_operator: AbstractCoarseOperator = Galerkin()
+    max_coarse_size: int = eqx.field(static=True, default=50)
+
+    def build(self, operator: lx.AbstractLinearOperator) -> SymmetricOperator:
+        """The V-cycle for this operator, as a lineax operator."""
+        if not isinstance(operator, StencilOperator):
+            raise TypeError(
+                "operator: Multigrid needs to know the grid and takes a "
+                f"sciml.linear.StencilOperator, got {type(operator).__name__}."
+            )
+        levels, coarsest = self.hierarchy(operator)
+        return SymmetricOperator(
+            _Cycle(levels, DenseSolve(coarsest)),
+            operator.in_structure(),
+            lx.positive_semidefinite_tag,
+        )
+
+    def hierarchy(
+        self, operator: StencilOperator
+    ) -> tuple[tuple[Level, ...], SymmetricStencil]:
+        """The levels, finest first, and the coarsest level's stencil."""
+        grid, stencil = operator.grid, operator.stencil
+        smoother = self.smoother
+        if smoother is None:
+            smoother = Chebyshev(3 if grid.ndim == 3 else 2)
+        levels = []
+        spacing = grid.spacing
+        while math.prod(stencil.shape) > self.max_coarse_size:
+            coarsening = _coarsening(stencil, grid, spacing)
+            if coarsening.num_coarse == stencil.shape:
+                break
+            interpolation = self.transfer.build(stencil, coarsening, grid.boundary)
+            levels.append(Level(stencil, smoother.build(stencil), interpolation))
+            stencil = self.coarse_operator.build(stencil, interpolation)
+            spacing = tuple(
+                h if start is None else 2 * h
+                for h, start in zip(spacing, coarsening.starts, strict=True)
+            )
+        return tuple(levels), stencil
+
+
+def _coarsening(
+    stencil: SymmetricStencil, grid: Grid, spacing: tuple[float, ...]
+) -> Coarsening:
+    """Every second node along the axes whose spacing is (nearly) the smallest.
+
+    Point smoothers only smooth along strong couplings, and those go with 1/h².
+    """
+    starts: list[int | None] = [None] * grid.ndim
+    # Below these sizes an axis has nothing left to coarsen (or, periodic, its two
+    # neighbours would become one).
+    candidates = [
+        axis
+        for axis, n in enumerate(stencil.shape)
+        if n > (5 if isinstance(grid.boundary[axis][0], Periodic) else 2)
+    ]
+    if candidates:
+        finest = min(spacing[axis] for axis in candidates)
+        for axis in candidates:
+            if spacing[axis] <= 1.5 * finest:
+                start, _ = coarse_alignment(stencil.shape[axis], grid.boundary[axis])
+                starts[axis] = start
+    return Coarsening(stencil.shape, tuple(starts), stencil.periodic)
