@@ -1,12 +1,24 @@
 # Two commands are all that a newcomer needs: `make demo` and `make test`.
-# A stamp per interpreter version and purpose keeps a second call from installing again.
+#
+# Everything is installed into .venv, once: a stamp per Python version and purpose marks
+# what is complete. Another Python version (make PYTHON=python3.13 ...) or a changed
+# pyproject.toml installs again; nothing else does.
 PYTHON ?= python3
-VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP = $(VENV)/.stamp-$(VERSION)
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+STAMP := $(VENV)/.complete-$(VERSION)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: demo test check lint types docs wheel clean
+.NOTPARALLEL:
+.PHONY: help demo test check lint types docs wheel clean
+
+help:
+	@echo 'make demo    install what the demonstration needs and run it (runs/demo/report.html)'
+	@echo 'make test    install what the tests need and run them; ARGS="-k cg" passes options'
+	@echo 'make check   everything that continuous integration runs'
+	@echo 'make lint | types | docs | wheel   one of its gates;  make clean   start afresh'
+	@echo 'PYTHON=python3.13 chooses the interpreter (3.11 or later).'
 
 demo: $(STAMP)-demo
 	$(BIN)/sciml demo
@@ -18,14 +30,14 @@ check:
 	bash .ci/run
 
 lint: $(STAMP)-check
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
 
 types: $(STAMP)-check
-	$(BIN)/basedpyright
+	$(BIN)/python -m basedpyright --pythonpath $(BIN)/python sciml problems tests
 
 docs: $(STAMP)-check
-	$(BIN)/mkdocs build --strict --quiet --config-file docs/mkdocs.yml --site-dir ../site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --config-file docs/mkdocs.yml
 
 wheel: $(STAMP)-check
 	$(BIN)/python .ci/check_wheel.py
@@ -33,23 +45,31 @@ wheel: $(STAMP)-check
 clean:
 	rm -rf $(VENV) site dist build .cache
 
-# Another interpreter version starts a new environment in the same place.
-$(STAMP): 
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "sciml needs Python >= 3.11; name one with: make PYTHON=python3.12 ..."; exit 1; }
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "sciml-solvers needs Python 3.11 or later; '$(PYTHON)' is" \
+	    "$(or $(VERSION),not installed)."; \
+	  echo "Name another interpreter: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	touch $@
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	@touch $@
 
-$(STAMP)-demo: pyproject.toml | $(STAMP)
-	$(BIN)/python -m pip install --quiet -e '.[cli,amg]'
-	touch $@
+# While pip works the environment counts as incomplete, so one that was killed half-way
+# is built afresh. A pip that fails by itself has changed nothing: its environment stays.
+# (mv keeps the stamp's date: what else is installed in there stays up to date.)
+define install
+	@mv $(STAMP) $(STAMP).busy
+	$(PIP) install --quiet --editable $(1); \
+	  status=$$?; mv $(STAMP).busy $(STAMP); exit $$status
+	@touch $@
+endef
 
-$(STAMP)-test: pyproject.toml | $(STAMP)
-	$(BIN)/python -m pip install --quiet -e '.[all]' --group test
-	touch $@
+$(STAMP)-demo: pyproject.toml $(STAMP)
+	$(call install,'.[cli,amg]')
 
-$(STAMP)-check: pyproject.toml | $(STAMP)
-	$(BIN)/python -m pip install --quiet -e '.[all]' --group test --group lint --group docs --group build
-	touch $@
+$(STAMP)-test: pyproject.toml $(STAMP)
+	$(call install,'.[all]' --group test)
+
+$(STAMP)-check: pyproject.toml $(STAMP)
+	$(call install,'.[all]' --group test --group lint --group docs --group build)

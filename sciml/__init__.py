@@ -1,5 +1,21 @@
 """Scientific machine-learning solvers that can be trained and trusted."""
 
-from . import grids as grids, linear as linear, preconditioners as preconditioners
+from . import (
+    data as data,
+    evaluation as evaluation,
+    grids as grids,
+    linear as linear,
+    neural_operators as neural_operators,
+    preconditioners as preconditioners,
+    training as training,
+)
+from ._predict import predict as predict
+from ._problem import AbstractLinearProblem as AbstractLinearProblem
 from ._result import RESULTS as RESULTS
+from ._serialisation import (
+    SerialisationError as SerialisationError,
+    load as load,
+    register as register,
+    save as save,
+)
 from .linear import CG as CG, Solution as Solution, linear_solve as linear_solve

@@ -7,6 +7,11 @@ from ._boundary import (
     Neumann as Neumann,
     Periodic as Periodic,
 )
+from ._calculus import (
+    divergence as divergence,
+    gradient as gradient,
+    laplacian as laplacian,
+)
 from ._diffusion import (
     boundary_source as boundary_source,
     close_coefficient as close_coefficient,
@@ -20,4 +25,16 @@ from ._interpolation import (
     interpolation_from_rows as interpolation_from_rows,
     linear_interpolation as linear_interpolation,
 )
+from ._norms import (
+    h1_norm as h1_norm,
+    h1_seminorm as h1_seminorm,
+    l2_norm as l2_norm,
+)
+from ._random_fields import (
+    AbstractRandomField as AbstractRandomField,
+    GaussianField as GaussianField,
+    LogNormalField as LogNormalField,
+    TwoPhaseField as TwoPhaseField,
+)
 from ._stencil import SymmetricStencil as SymmetricStencil, half_offsets as half_offsets
+from ._transfer import close_field as close_field, interpolate as interpolate

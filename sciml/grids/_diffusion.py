@@ -85,7 +85,7 @@ def boundary_source(coefficient: ArrayLike, grid: Grid) -> Float[Array, "*space"
         diagonal = diagonal + low + high
         if mask is not None:
             # Neighbours of stored Dirichlet nodes, whose coupling left the matrix.
-            known = _padded(values * mask, grid, axis)
+            known = _padded(values, grid, axis)
             source = source + low * known[_span(grid.ndim, axis, 0, -2)]
             source = source + high * known[_span(grid.ndim, axis, 2, None)]
         for side, condition in enumerate(pair):

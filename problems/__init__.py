@@ -1,0 +1,5 @@
+"""PDE benchmarks and linear systems, one file per family, and the command line."""
+
+from ._diffusion import Darcy as Darcy, Diffusion as Diffusion
+from ._diffusion_family import AbstractDiffusion as AbstractDiffusion
+from ._poisson import Poisson as Poisson

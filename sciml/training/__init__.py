@@ -1,0 +1,11 @@
+"""Training: one loop, losses, checkpoints from which a run resumes bit for bit."""
+
+from ._checkpoint import CheckpointError as CheckpointError
+from ._fit import fit as fit
+from ._history import History as History, NonFiniteLossError as NonFiniteLossError
+from ._losses import (
+    RelativeH1 as RelativeH1,
+    RelativeL2 as RelativeL2,
+    SpectralH1 as SpectralH1,
+)
+from ._optimiser import default_optimiser as default_optimiser

@@ -1,0 +1,50 @@
+"""Strict JAX settings, keys that can be reproduced, one compilation cache."""
+
+import os
+import pathlib
+import random
+
+import jax
+import jax.random as jr
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# Compiling dominates the suite's run time; a second run finds the programs again.
+jax.config.update(
+    "jax_compilation_cache_dir",
+    str(pathlib.Path(__file__).parents[1] / ".cache" / "jax"),
+)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+class GetKey:
+    """Fresh keys from one seed; the seed is in the repr, so a failure can be rerun."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        self._count = 0
+
+    def __call__(self):
+        self._count += 1
+        return jr.fold_in(jr.key(self.seed), self._count)
+
+    def __repr__(self):
+        return f"GetKey(seed={self.seed})"
+
+
+@pytest.fixture
+def getkey(request: pytest.FixtureRequest) -> GetKey:
+    # The same for the same test in every run and order.
+    return GetKey(random.Random(request.node.nodeid).randint(0, 2**31 - 1))
+
+
+@pytest.fixture
+def data_folder() -> pathlib.Path:
+    """The folder of real data sets, named by the environment variable SCIML_DATA."""
+    folder = os.environ.get("SCIML_DATA")
+    if not folder or not pathlib.Path(folder).is_dir():
+        pytest.skip("SCIML_DATA does not name the folder of real data sets")
+    return pathlib.Path(folder)
