@@ -3,3 +3,4 @@
 from ._diffusion import Darcy as Darcy, Diffusion as Diffusion
 from ._diffusion_family import AbstractDiffusion as AbstractDiffusion
 from ._poisson import Poisson as Poisson
+from ._registry import get_problem as get_problem, problem_names as problem_names

@@ -253,6 +253,17 @@ def test_no_array_but_parameters(getkey):
     hash(jax.tree.structure(convolution))
 
 
+def test_initial_weights(getkey):
+    """Uniform up to PyTorch's limit, and different in every block that is drawn."""
+    key = getkey()
+    weight = np.asarray(Convolution(2, 30, 40, key=key).weight)
+    limit = 1 / np.sqrt(30 * 9)
+    assert np.abs(weight).max() <= limit
+    np.testing.assert_allclose(weight.std(), limit / np.sqrt(3), rtol=0.02)
+    assert np.unique(weight).size == weight.size
+    np.testing.assert_array_equal(Convolution(2, 30, 40, key=key).weight, weight)
+
+
 @pytest.mark.parametrize(
     "arguments, name",
     [

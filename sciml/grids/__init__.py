@@ -12,6 +12,10 @@ from ._calculus import (
     gradient as gradient,
     laplacian as laplacian,
 )
+from ._convolution import (
+    Convolution as Convolution,
+    TransposedConvolution as TransposedConvolution,
+)
 from ._diffusion import (
     boundary_source as boundary_source,
     close_coefficient as close_coefficient,

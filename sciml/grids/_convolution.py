@@ -32,6 +32,8 @@ GivenLast = Shaped[Array, "*nodes in_channels"]
 Result = Float[Array, "out_channels *out_nodes"]
 ResultLast = Float[Array, "*out_nodes out_channels"]
 
+_BLOCK = 4096
+
 
 class Convolution(eqx.Module):
     """A convolution of the nodes of a grid, continued over each side as that side says.
@@ -107,12 +109,8 @@ class Convolution(eqx.Module):
         weight_key, bias_key = jr.split(key)
         limit = 1 / math.sqrt(in_channels * kernel_size**ndim)
         shape = (out_channels, in_channels, *(kernel_size,) * ndim)
-        self.weight = jr.uniform(weight_key, shape, minval=-limit, maxval=limit)
-        self.bias = (
-            jr.uniform(bias_key, (out_channels,), minval=-limit, maxval=limit)
-            if use_bias
-            else None
-        )
+        self.weight = _uniform(weight_key, shape, limit)
+        self.bias = _uniform(bias_key, (out_channels,), limit) if use_bias else None
         self.ndim = ndim
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -199,7 +197,7 @@ class TransposedConvolution(eqx.Module):
         _check_sizes(ndim, in_channels, out_channels)
         limit = 1 / math.sqrt(in_channels * 4**ndim)
         shape = (out_channels, in_channels, *(4,) * ndim)
-        self.weight = jr.uniform(key, shape, minval=-limit, maxval=limit)
+        self.weight = _uniform(key, shape, limit)
         self.ndim = ndim
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -331,6 +329,20 @@ def _padded(nodes: np.ndarray, widths: tuple[int, int], mode: str) -> list[int]:
 def _mirror(coarse_node: int, boundary_node: int) -> str:
     """How to mirror coarse nodes about a boundary node of the fine grid."""
     return "reflect" if coarse_node == boundary_node else "symmetric"
+
+
+def _uniform(key: PRNGKeyArray, shape: tuple[int, ...], limit: float) -> Array:
+    """Uniform between ±limit, drawn in blocks of one size.
+
+    XLA compiles a generator for every size that is drawn (a third of a second each);
+    a model has weights of many sizes, and would take seconds to make.
+    """
+    size = math.prod(shape)
+    blocks = [
+        jr.uniform(jr.fold_in(key, k), (_BLOCK,), minval=-1.0, maxval=1.0)
+        for k in range(-(-size // _BLOCK))
+    ]
+    return limit * jnp.concatenate(blocks)[:size].reshape(shape)
 
 
 def _broadcast(bias: Array, out: Array) -> Array:

@@ -55,7 +55,9 @@ def diffusion_stencil(
         edges.append(_interior_edges(faces, grid, axis, mask))
     if reaction is not None:
         field = check_field("reaction", reaction, grid.num_points, scalar=True)
-        diagonal = diagonal + weights * field.astype(closed.dtype)
+        extra = weights * field.astype(closed.dtype)
+        # Rows of stored Dirichlet nodes only say diagonal · u = diagonal · value.
+        diagonal = diagonal + (extra if mask is None else jnp.where(mask, 0.0, extra))
     return SymmetricStencil(diagonal, tuple(edges), offsets, grid.periodic)
 
 

@@ -92,7 +92,8 @@ def interpolate(
 def close_field(field: Float[Array, "..."], grid: Grid) -> Float[Array, "..."]:
     """A field with the Dirichlet nodes that the grid does not store put around it.
 
-    Edges and corners between two such sides take the nearest of the sides' data.
+    Edges and corners between two such sides continue the data of the later axis
+    linearly.
 
     **Returns:** shape (…, `grid.closed_shape`).
     """
@@ -106,18 +107,25 @@ def close_field(field: Float[Array, "..."], grid: Grid) -> Float[Array, "..."]:
             shape[lead + axis] = 1
             if value.ndim:
                 # Axes that were closed before have one or two nodes more by now.
-                grown = [
-                    (before, after) if k < axis else (0, 0)
-                    for k, (before, after) in enumerate(grid.margins)
-                    if k != axis
-                ]
-                value = jnp.expand_dims(jnp.pad(value, grown, mode="edge"), axis)
+                for k, (before, after) in enumerate(grid.margins[:axis]):
+                    value = _extended(value, k, before, after)
+                value = jnp.expand_dims(value, axis)
             layer = jnp.broadcast_to(
                 value.reshape((1,) * (len(shape) - value.ndim) + value.shape), shape
             )
             parts = [field, layer] if side else [layer, field]
             field = jnp.concatenate(parts, lead + axis)
     return field
+
+
+def _extended(field: Array, axis: int, before: int, after: int) -> Array:
+    """A field with one node more at an end, on the line through its last two."""
+    at = lambda i: jnp.take(field, jnp.array([i]), axis)
+    n = field.shape[axis]
+    next_to_last = min(1, n - 1)
+    parts = [2 * at(0) - at(next_to_last)] * before + [field]
+    parts += [2 * at(n - 1) - at(n - 1 - next_to_last)] * after
+    return jnp.concatenate(parts, axis)
 
 
 def _interpolate_axis(field: Array, axis: int, old, new) -> Array:

@@ -1,11 +1,14 @@
 """From a preconditioner builder, or a finished operator, to an operator that fits A."""
 
 import abc
+from typing import TypeVar
 
 import equinox as eqx
 import jax
 import jax.tree_util as jtu
 import lineax as lx
+
+Frozen = TypeVar("Frozen", bound=eqx.Module)
 
 
 class AbstractPreconditioner(eqx.Module):
@@ -20,8 +23,8 @@ class AbstractPreconditioner(eqx.Module):
         """A lineax operator M ≈ A⁻¹, tagged positive semidefinite."""
 
 
-def frozen(operator: lx.AbstractLinearOperator) -> lx.AbstractLinearOperator:
-    """The same operator with no derivative flowing into its leaves.
+def frozen(operator: Frozen) -> Frozen:
+    """The same operator (or any module) with no derivative flowing into its leaves.
 
     `lineax.linear_solve` raises "Unexpected tangent" where its preconditioner depends
     on what is differentiated, although the solution does not depend on it.

@@ -61,7 +61,7 @@ class CG(AbstractKrylov):
     the latter, twice at most. All other ends have a name, see `sciml.RESULTS`:
     `max_steps_reached`; `indefinite_operator` (pᵀAp ≤ 0); `indefinite_preconditioner`
     (rᵀMr ≤ 0); `nonfinite`; `stagnated` (the recomputed residual misses the tolerance
-    after two restarts, or no new smallest residual in max(200, n/2) steps);
+    after two restarts, or no new smallest residual in max(1000, 2 n) steps);
     `diverged`; `infeasible` (A p ≈ 0 with a residual left: A is singular and b is not
     in its range). The value returned then is the last finite iterate.
 
@@ -139,7 +139,7 @@ class CG(AbstractKrylov):
         dtype = tree.real_dtype(b)
         size = tree.size(b)
         max_steps, length = self.lengths(size)
-        window = max(200, size // 2)
+        window = max(1000, 2 * size)
         eps = jnp.finfo(dtype).eps
         # Scaling b to 1 keeps the squares in inner products from over- or underflowing.
         unit = tree.max_abs(b)
@@ -227,7 +227,7 @@ class CG(AbstractKrylov):
             status = first_of(
                 (~jnp.isfinite(rnorm), NONFINITE),
                 (rnorm <= tolerance, CONVERGED),
-                (restarts > _MAX_RESTARTS, STAGNATED),
+                (restarts >= _MAX_RESTARTS, STAGNATED),
                 (state.step >= max_steps, MAX_STEPS),
             )
             restarted = eqx.tree_at(
@@ -243,8 +243,9 @@ class CG(AbstractKrylov):
                 ),
             )
             state = jax.lax.while_loop(running, step, restarted)
+            again = (status == RUNNING) & ~first
             claims = (status == RUNNING) & (state.status == CONVERGED)
-            return state, restarts + claims.astype(jnp.int32), ~claims
+            return state, restarts + again.astype(jnp.int32), ~claims
 
         zero = jnp.zeros((), dtype)
         count = jnp.zeros((), jnp.int32)
@@ -269,7 +270,7 @@ class CG(AbstractKrylov):
         stats: dict[str, Any] = {
             "num_steps": final.step,
             "max_steps": max_steps,
-            "num_restarts": jnp.maximum(restarts - 1, 0),
+            "num_restarts": restarts,
             "relative_residual": residual,
             "residual_history": final.history,
         }

@@ -20,6 +20,7 @@ from ._stencil_operator import constant_vector
 from ._tree import Vector
 
 
+@eqx.filter_jit
 def linear_solve(
     operator: lx.AbstractLinearOperator,
     vector: PyTree[ArrayLike],
@@ -85,6 +86,8 @@ def linear_solve(
     if M is not None:
         solver.check_preconditioner(M)
     operator = lx.linearise(operator)
+    # The exact solution depends on neither tolerance.
+    solver = frozen(solver)
     value, status, stats = _solve(operator, b, M=M, x0=x0, solver=solver, throw=throw)
     result = our_result(status)
     solution = Solution(value, result, stats)
@@ -110,7 +113,10 @@ def adjoint_solve(
     **Arguments:** as `linear_solve`; `preconditioner` approximates A⁻¹ and is
     transposed here.
     """
-    M = build_preconditioner(preconditioner, operator)
+    if solver is None:
+        solver = CG()
+    negate = solver.check_operator(operator)
+    M = build_preconditioner(preconditioner, operator, negate)
     return linear_solve(
         operator.transpose(),
         vector,
@@ -155,16 +161,25 @@ def _run(A, M, b, x0, operator, solver, *, checked: bool):
     null = constant_vector(operator)
     if null is None:
         return solver.iterate(A, M, b, x0)
-    offset = jnp.sum(null * b)
-    size = jnp.sqrt(jnp.sum(b * b))
-    value, status, stats = solver.iterate(A, M, b - offset * null, x0)
+    # As in the solvers, scaled so that squares neither over- nor underflow.
+    unit = tree.max_abs(b)
+    unit = jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1.0)
+    offset = jnp.sum(null * (b / unit))
+    size = tree.norm(b / unit)
+    compatible = b / unit - offset * null
+    # Once more, for what rounding left of it. Where b is nothing but a constant the
+    # rest is noise, in which there is nothing to solve for.
+    compatible = compatible - jnp.sum(null * compatible) * null
+    noise = tree.norm(compatible) <= 10 * jnp.finfo(b.dtype).eps * size
+    compatible = jnp.where(noise, 0.0, unit * compatible)
+    value, status, stats = solver.iterate(A, M, compatible, x0)
     value = value - jnp.sum(null * value) * null
     if checked:
         floor = 100 * jnp.finfo(b.dtype).eps * b.size**0.5
         allowed = jnp.maximum(solver.relative(b.dtype), floor) * size
-        bad = jnp.abs(offset) > allowed + solver.atol.astype(b.dtype)
+        bad = jnp.abs(offset) > allowed + solver.atol.astype(b.dtype) / unit
         status = jnp.where(bad, jnp.asarray(INFEASIBLE, status.dtype), status)
-        residual = tree.norm(tree.subtract(b, A(value)))
+        residual = tree.norm(tree.subtract(b, A(value)) / unit)
         stats["relative_residual"] = residual / jnp.where(size > 0, size, 1.0)
     return value, status, stats
 

@@ -145,9 +145,8 @@ class Multigrid(AbstractPreconditioner):
                 "operator: Multigrid needs to know the grid and takes a "
                 f"sciml.linear.StencilOperator, got {type(operator).__name__}."
             )
-        levels, coarsest = self.hierarchy(operator)
         return SymmetricOperator(
-            _Cycle(levels, DenseSolve(coarsest)),
+            _set_up(self, operator),
             operator.in_structure(),
             lx.positive_semidefinite_tag,
         )
@@ -174,6 +173,13 @@ class Multigrid(AbstractPreconditioner):
                 for h, start in zip(spacing, coarsening.starts, strict=True)
             )
         return tuple(levels), stencil
+
+
+# Hundreds of small operations: unjitted, dispatch would cost more than the set-up.
+@eqx.filter_jit
+def _set_up(builder: Multigrid, operator: StencilOperator) -> _Cycle:
+    levels, coarsest = builder.hierarchy(operator)
+    return _Cycle(levels, DenseSolve(coarsest))
 
 
 def _coarsening(

@@ -1,0 +1,5 @@
+"""Benchmarks: each measures, returns rows, and says against whom."""
+
+from ._contraction import bench_contraction as bench_contraction
+from ._darcy_small import bench_darcy_small as bench_darcy_small
+from ._linear import bench_linear as bench_linear

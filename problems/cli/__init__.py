@@ -1,0 +1,3 @@
+"""The command line `sciml`."""
+
+from ._main import main as main

@@ -1,0 +1,162 @@
+"""`sciml bench`."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from ._common import ExitCode, Usage, print_json, say
+
+BENCHMARKS = {
+    "linear": "set-up and solve times: CG, Jacobi, our multigrid, PyAMG, SuperLU",
+    "contraction": "error reduction per V-cycle against the grid size",
+    "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
+}
+
+
+@dataclasses.dataclass
+class Bench:
+    """Run a benchmark, print its table, and keep a record of it."""
+
+    name: Annotated[
+        Literal["linear", "contraction", "darcy-small"], tyro.conf.Positional
+    ] = "linear"
+    """Which one."""
+    points: int = 511
+    """linear: nodes per axis."""
+    contrasts: tuple[float, ...] = (10.0, 1000.0)
+    """linear: largest over smallest coefficient."""
+    repeats: int = 5
+    """linear: rounds after the first."""
+    num_steps: int = 3000
+    """darcy-small: updates of each model."""
+    data: str | None = None
+    """darcy-small: the folder with train_16.npz and test_16.npz."""
+    threads: int | None = None
+    """Cores this process may use, for everything in it; default all."""
+    seed: int = 7
+    """Of whatever is random."""
+    record: bool = False
+    """Append a record to docs/benchmarks/NAME.jsonl (see --record-dir)."""
+    record_dir: str = "docs/benchmarks"
+    """The folder of records."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> ExitCode:
+        """Measure, print, record."""
+        if self.threads is not None:
+            _limit_threads(self.threads)
+        from sciml.evaluation import (
+            Column,
+            Record,
+            append_record,
+            format_table,
+            machine,
+        )
+
+        rows = self._rows()
+        for row in rows:
+            row.pop("history", None)
+        facts = machine()
+        if self.json:
+            print_json({"rows": rows, "machine": facts})
+        else:
+            columns = [Column(key, format=_FORMATS.get(key)) for key in rows[0]]
+            print(format_table(rows, columns))
+            print(
+                f"{facts['cpu']}, {facts['threads']} threads, jax "
+                f"{facts['versions']['jax']}, {facts['device']}"
+            )
+        if self.record:
+            path = pathlib.Path(self.record_dir)
+            path.mkdir(parents=True, exist_ok=True)
+            file = path / f"{self.name}.jsonl"
+            append_record(
+                file,
+                Record(
+                    self.name,
+                    {"rows": rows, "arguments": _arguments(self)},
+                    seeds={"seed": self.seed},
+                ),
+            )
+            say(f"recorded in {file}")
+        missed = [r for r in rows if _missed(r)]
+        return ExitCode.NOT_CONVERGED if missed else ExitCode.DONE
+
+    def _rows(self) -> list[dict[str, Any]]:
+        from .. import bench
+
+        tell = None if self.json else _tell
+        if self.name == "linear":
+            return bench.bench_linear(
+                self.points,
+                self.contrasts,
+                repeats=self.repeats,
+                seed=self.seed,
+                on_row=tell,
+            )
+        if self.name == "contraction":
+            return bench.bench_contraction(seed=self.seed, on_row=tell)
+        folder = self.data
+        if folder is None and os.environ.get("SCIML_DATA"):
+            folder = str(pathlib.Path(os.environ["SCIML_DATA"]) / "darcy_small")
+        if folder is None:
+            raise Usage(
+                "darcy-small: name the folder with train_16.npz and test_16.npz with "
+                "--data, or its parent with the environment variable SCIML_DATA."
+            )
+        return bench.bench_darcy_small(
+            folder,
+            num_steps=self.num_steps,
+            seed=self.seed,
+            progress=not self.json,
+            on_row=tell,
+        )
+
+
+_FORMATS = {
+    "relative_residual": ".1e",
+    "setup_time": ".3f",
+    "solve_time": ".3f",
+    "total_time": ".3f",
+    "cold_time": ".2f",
+    "ratio": ".2f",
+    "contraction": ".3f",
+    "relative_l2": ".2%",
+    "contrast": "g",
+    "training_time": ".0f",
+}
+
+
+def _missed(row: dict[str, Any]) -> bool:
+    """Whether our multigrid, which must not fail, did."""
+    ours = row.get("method") == "sciml CG + Multigrid"
+    return ours and row["status"] != "successful"
+
+
+def _tell(row: dict[str, Any]) -> None:
+    named = {k: v for k, v in row.items() if k != "history"}
+    say("  ".join(f"{k} {_short(v)}" for k, v in named.items()))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _arguments(command: Bench) -> dict[str, Any]:
+    skipped = ("record", "record_dir", "json", "data")
+    fields = dataclasses.asdict(command)
+    return {k: v for k, v in fields.items() if k not in skipped}
+
+
+def _limit_threads(count: int) -> None:
+    """Keep the process, and so XLA's and BLAS's threads, on `count` cores."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise Usage("threads: this system cannot pin a process; leave it out.")
+    allowed = sorted(os.sched_getaffinity(0))
+    if not 1 <= count <= len(allowed):
+        raise Usage(f"threads: expected 1 to {len(allowed)}, got {count}.")
+    os.sched_setaffinity(0, allowed[:count])
