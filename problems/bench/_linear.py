@@ -7,6 +7,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import scipy.sparse as sp
@@ -61,6 +62,9 @@ def bench_linear(
         assert isinstance(A, StencilOperator)
         methods = {
             "sciml CG + Multigrid": _Ours(problem, coefficient, Multigrid(), rtol, 500),
+            "sciml CG + Multigrid, float32 cycle": _Ours(
+                problem, coefficient, Multigrid(cycle_dtype=jnp.float32), rtol, 500
+            ),
             "sciml CG + Jacobi": _Ours(problem, coefficient, Jacobi(), rtol, cap),
             "sciml CG": _Ours(problem, coefficient, None, rtol, cap),
             **_rivals(A, b, rtol),

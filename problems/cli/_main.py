@@ -1,6 +1,5 @@
 """Parse the command line, run a command, turn its end into an exit code."""
 
-import dataclasses
 import importlib.metadata
 import sys
 from collections.abc import Sequence
@@ -49,7 +48,7 @@ def _commands() -> Any:
     from ._solve import Solve
     from ._train import Train
 
-    union = None
+    union: Any = None
     for name, cls in {
         "list": List,
         "solve": Solve,
@@ -59,13 +58,12 @@ def _commands() -> Any:
         "report": MakeReport,
         "demo": Demo,
     }.items():
-        member = Annotated[cls, tyro.conf.subcommand(name, prefix_name=False)]
+        member: Any = Annotated[cls, tyro.conf.subcommand(name, prefix_name=False)]
         union = member if union is None else union | member
     return union
 
 
 def _run(command: Any) -> int:
-    assert dataclasses.is_dataclass(command)
     from sciml import SerialisationError
     from sciml.data import DataError
 

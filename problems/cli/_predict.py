@@ -35,6 +35,7 @@ class Predict:
 
     def __call__(self) -> ExitCode:
         """Load, predict, finish, report; beside it the same from zero."""
+        import jax.numpy as jnp
         import jax.random as jr
         import numpy as np
 
@@ -53,7 +54,7 @@ class Predict:
         if self.coefficient is None:
             field = problem.sample_coefficient(key=jr.key(self.seed))
         else:
-            field = read_coefficient(self.coefficient)
+            field = jnp.asarray(read_coefficient(self.coefficient), float)
             if field.shape != problem.grid.num_points:
                 raise BadData(
                     f"{self.coefficient}: expected a field of shape "

@@ -147,7 +147,8 @@ def _large(
     page.add_paragraph(
         f"{settings.large_points} × {settings.large_points} unknowns, float64, to a "
         "relative residual of 1e-8, recomputed from the matrix for every method. "
-        f"Methods take turns in one process; times are medians of {settings.repeats} rounds "
+        "Methods take turns in one process; times are medians of "
+        f"{settings.repeats} rounds "
         f"after the first. Plain and Jacobi-CG are capped at {settings.cap} steps. "
         "PyAMG and SuperLU run on one core, XLA on all that the process may use."
     )

@@ -21,11 +21,11 @@ def coarse_alignment(num_points: int, pair: BoundaryPair) -> tuple[int, int]:
     `(start, num_coarse)`; `num_coarse` can be 0 if there is one interior node only.
     """
     low, high = pair
-    if isinstance(low, Periodic) or low.stored:
+    if isinstance(low, Periodic) or low.stores_nodes:
         start = 0
         if isinstance(low, Neumann) and isinstance(high, Dirichlet):
             # Only the high side binds: count back from its boundary node.
-            start = (num_points - high.stored) % 2
+            start = (num_points - high.stores_nodes) % 2
     else:
         start = 1
     return start, (num_points - start + 1) // 2

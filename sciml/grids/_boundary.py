@@ -1,23 +1,27 @@
 """Boundary conditions, one object per side of a grid."""
 
+import abc
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, ArrayLike
+from jaxtyping import ArrayLike
 
 BoundaryData = ArrayLike | Callable[..., ArrayLike]
 
 
 class AbstractBoundary(eqx.Module):
-    """What holds on one side of a grid.
+    """What holds on one side of a grid."""
 
-    `kind` is the word used in files and on the command line. `stored` says whether
-    the nodes that lie on the side are part of a field's array.
-    """
+    @property
+    @abc.abstractmethod
+    def kind(self) -> str:
+        """Its name in messages."""
 
-    kind: eqx.AbstractClassVar[str]
-    stored: eqx.AbstractVar[bool]
+    @property
+    @abc.abstractmethod
+    def stores_nodes(self) -> bool:
+        """Whether the nodes that lie on the side are part of a field's array."""
 
 
 class Dirichlet(AbstractBoundary):
@@ -34,7 +38,16 @@ class Dirichlet(AbstractBoundary):
 
     value: BoundaryData = 0.0
     stored: bool = eqx.field(static=True, default=False)
-    kind: ClassVar[str] = "dirichlet"
+
+    @property
+    def kind(self) -> str:
+        """Its name in messages."""
+        return "dirichlet"
+
+    @property
+    def stores_nodes(self) -> bool:
+        """What `stored` says."""
+        return self.stored
 
 
 class Neumann(AbstractBoundary):
@@ -49,8 +62,16 @@ class Neumann(AbstractBoundary):
     """
 
     flux: BoundaryData = 0.0
-    stored: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleVariableOverride]
-    kind: ClassVar[str] = "neumann"
+
+    @property
+    def kind(self) -> str:
+        """Its name in messages."""
+        return "neumann"
+
+    @property
+    def stores_nodes(self) -> bool:
+        """True: they are unknowns."""
+        return True
 
 
 class Periodic(AbstractBoundary):
@@ -59,14 +80,21 @@ class Periodic(AbstractBoundary):
     The low side's nodes are stored, the high side's (the same nodes) are not.
     """
 
-    stored: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleVariableOverride]
-    kind: ClassVar[str] = "periodic"
+    @property
+    def kind(self) -> str:
+        """Its name in messages."""
+        return "periodic"
+
+    @property
+    def stores_nodes(self) -> bool:
+        """True; the high side's nodes are the low side's."""
+        return True
 
 
 BoundaryPair = tuple[AbstractBoundary, AbstractBoundary]
 
 
-def boundary_data(condition: AbstractBoundary) -> Array | BoundaryData:
+def boundary_data(condition: AbstractBoundary) -> Any:
     """The value or flux that a condition prescribes; 0 for a periodic side."""
     if isinstance(condition, Dirichlet):
         return condition.value

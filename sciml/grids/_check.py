@@ -1,6 +1,6 @@
 """Checks of fields where the user stands: shapes always, values where known."""
 
-import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike

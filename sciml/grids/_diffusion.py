@@ -179,7 +179,7 @@ def _conductance(closed: Array, grid: Grid, axis: int, weights: Array) -> Array:
 def _tangential_weights(weights: Array, grid: Grid, axis: int) -> Array:
     line = weights[_span(grid.ndim, axis, 0, 1)]
     low = grid.boundary[axis][0]
-    halved = low.stored and not grid.periodic[axis]
+    halved = low.stores_nodes and not grid.periodic[axis]
     return line * 2.0 if halved else line
 
 

@@ -228,7 +228,7 @@ class Grid(eqx.Module):
         def bare(condition: AbstractBoundary) -> AbstractBoundary:
             if isinstance(condition, Dirichlet):
                 return Dirichlet(0.0, condition.stored)
-            return type(condition)()
+            return Neumann() if isinstance(condition, Neumann) else Periodic()
 
         pairs = tuple((bare(low), bare(high)) for low, high in self.boundary)
         return Grid(self.num_points, self.extent, pairs, self.origin)
@@ -260,11 +260,11 @@ def _ends(pair: BoundaryPair) -> tuple[bool, bool]:
     """Whether nodes are stored on the low and on the high side."""
     if isinstance(pair[0], Periodic):
         return False, False
-    return pair[0].stored, pair[1].stored
+    return pair[0].stores_nodes, pair[1].stores_nodes
 
 
 def _margins(pair: BoundaryPair) -> tuple[int, int]:
-    return int(not pair[0].stored), int(not pair[1].stored)
+    return int(not pair[0].stores_nodes), int(not pair[1].stores_nodes)
 
 
 def _per_axis(name: str, given: float | Sequence[float], ndim: int):

@@ -62,7 +62,7 @@ def squared_h1_seminorm(field: Inexact[Array, "..."], grid: Grid) -> Float[Array
         square = _square(jumps / grid.spacing[axis])
         # The part of the cell's weight that comes from the other axes.
         transverse = np.take(grid.cell_weights(), [0], axis)
-        if low.stored and not isinstance(low, Periodic):
+        if low.stores_nodes and not isinstance(low, Periodic):
             transverse = 2 * transverse
         total = total + jnp.sum(square * _weights(transverse, square))
     return total * math.prod(grid.spacing)

@@ -75,7 +75,9 @@ class GaussianField(AbstractRandomField):
             values, wavenumbers = basis(x, grid.extent[axis], count)
             bases.append(values)
             squares.append(wavenumbers**2)
-        total = sum(np.meshgrid(*squares, indexing="ij", sparse=True))
+        total = np.zeros([len(s) for s in squares])
+        for square in np.meshgrid(*squares, indexing="ij", sparse=True):
+            total = total + square
         total[(0,) * grid.ndim] = np.inf
         amplitude = (total + self.tau**2) ** (-self.alpha / 2)
         scale = self.tau ** (self.alpha - 1) if self.scale is None else self.scale

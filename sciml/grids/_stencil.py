@@ -5,7 +5,7 @@ import math
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 Offset = tuple[int, ...]
 
@@ -85,7 +85,7 @@ class SymmetricStencil(eqx.Module):
             out = out + forward * ahead + backward * behind
         return out
 
-    def pad(self, u: Float[Array, "*space"]) -> Float[Array, "..."]:
+    def pad(self, u: Shaped[Array, "*space"]) -> Shaped[Array, "..."]:
         """u with one node more on every side: 0, or wrapped where periodic."""
         u = jnp.pad(u, [(0, 0) if wraps else (1, 1) for wraps in self.periodic])
         if any(self.periodic):

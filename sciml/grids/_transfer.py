@@ -15,7 +15,7 @@ def coarsened_grid(grid: Grid) -> Grid:
     for axis, pair in enumerate(grid.boundary):
         intervals = round(grid.extent[axis] / grid.spacing[axis])
         coarse = (intervals + 1) // 2
-        ends = 1 if grid.periodic[axis] else pair[0].stored + pair[1].stored
+        ends = 1 if grid.periodic[axis] else pair[0].stores_nodes + pair[1].stores_nodes
         points.append(coarse - 1 + ends)
     try:
         coarse = Grid(points, grid.extent, grid.homogeneous().boundary, grid.origin)

@@ -36,6 +36,7 @@ class _State(eqx.Module):
     r: Vector
     p: Vector
     rz: Shaped[Array, ""]
+    pp: Shaped[Array, ""]
     rnorm: Shaped[Array, ""]
     best: Shaped[Array, ""]
     best_step: Int[Array, ""]
@@ -162,10 +163,13 @@ class CG(AbstractKrylov):
             p = tree.axpy(beta, state.p, z)
             q = A(p)
             pq = tree.inner(p, q)
-            # pᵀAp/rᵀMr lies within the spectrum of MA; where it drops to rounding
-            # level p is a null vector of A although the residual along it is not zero.
+            # pᵀAp/pᵀM⁻¹p lies within the spectrum of MA, and so does pᵀAp/rᵀMr; where
+            # the first drops to rounding level p is a null vector of A although the
+            # residual along it is not zero. M⁻¹p is not known, but the residuals are
+            # orthogonal to earlier directions, which gives its product with p.
+            pp = rz + beta**2 * state.pp
             curvature = pq / rz
-            null = jnp.abs(curvature) <= 10 * eps * state.curvature
+            null = jnp.abs(pq) <= eps * state.curvature * pp
             status = first_of(
                 (~(jnp.isfinite(rz) & jnp.isfinite(pq)), NONFINITE),
                 (rz <= 0, INDEFINITE_PRECONDITIONER),
@@ -199,6 +203,7 @@ class CG(AbstractKrylov):
                 r=r,
                 p=p,
                 rz=rz,
+                pp=pp,
                 rnorm=rnorm,
                 best=jnp.minimum(rnorm, state.best),
                 best_step=best_step,
@@ -254,6 +259,7 @@ class CG(AbstractKrylov):
             r=tree.zeros_like(b),
             p=tree.zeros_like(b),
             rz=zero + 1.0,
+            pp=zero,
             rnorm=zero,
             best=zero,
             best_step=count,

@@ -1,5 +1,7 @@
 """How a solve ends, in our words and in lineax's."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import lineax as lx
 
@@ -7,7 +9,7 @@ from .._result import RESULTS
 
 # Inside the loop a status is an integer; −1 while the solve is still running.
 RUNNING = -1
-STATUSES = (
+STATUSES: tuple[tuple[Any, Any], ...] = (
     (RESULTS.successful, lx.RESULTS.successful),
     (RESULTS.max_steps_reached, lx.RESULTS.max_steps_reached),
     (RESULTS.indefinite_operator, lx.RESULTS.breakdown),
@@ -40,15 +42,15 @@ def first_of(*cases):
     return status
 
 
-def our_result(status) -> RESULTS:
+def our_result(status) -> Any:
     """The `RESULTS` item of an integer status."""
-    result = STATUSES[0][0]
+    result: Any = STATUSES[0][0]
     for code, (ours, _) in enumerate(STATUSES):
         result = RESULTS.where(status == code, ours, result)
     return result
 
 
-def lineax_result(status) -> lx.RESULTS:
+def lineax_result(status) -> Any:
     """The nearest item of `lineax.RESULTS`, the only ones that lineax accepts."""
     result = STATUSES[0][1]
     for code, (_, theirs) in enumerate(STATUSES):

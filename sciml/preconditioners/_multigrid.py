@@ -1,10 +1,12 @@
 """Geometric multigrid as a preconditioner: one symmetric V-cycle."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import lineax as lx
 from jaxtyping import Array, Float
 
@@ -92,7 +94,14 @@ class _Cycle(eqx.Module):
     coarsest: DenseSolve
 
     def __call__(self, f: Field) -> Field:
-        return v_cycle(self.levels, self.coarsest, f)
+        dtype = self.coarsest.inverse.dtype
+        if f.dtype == dtype:
+            return v_cycle(self.levels, self.coarsest, f)
+        # The scale keeps small residuals within float32's range; the map stays linear.
+        scale = jnp.max(jnp.abs(f))
+        scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1.0)
+        u = v_cycle(self.levels, self.coarsest, (f / scale).astype(dtype))
+        return u.astype(f.dtype) * scale
 
 
 class Multigrid(AbstractPreconditioner):
@@ -115,6 +124,11 @@ class Multigrid(AbstractPreconditioner):
     - `coarse_operator`: `Galerkin()` (default) or `Rediscretised()`.
     - `max_coarse_size`: the level with at most so many unknowns is solved exactly.
         Default 50: 7×7 nodes.
+    - `cycle_dtype`: the precision of the V-cycle. Default None, A's. `jnp.float32`
+        under a float64 A halves the memory traffic, hence nearly the time, of each
+        application; the set-up, CG and its residuals stay in float64, and so does
+        what it converges to. M is then symmetric to float32 rounding, which costs
+        nothing up to contrasts of about 1e4 and a few steps beyond.
 
     **Raises:** `TypeError` for an operator that carries no grid.
 
@@ -137,6 +151,7 @@ class Multigrid(AbstractPreconditioner):
     transfer: AbstractTransfer = OperatorDependent()
     coarse_operator: AbstractCoarseOperator = Galerkin()
     max_coarse_size: int = eqx.field(static=True, default=50)
+    cycle_dtype: Any = eqx.field(static=True, default=None)
 
     def build(self, operator: lx.AbstractLinearOperator) -> SymmetricOperator:
         """The V-cycle for this operator, as a lineax operator."""
@@ -179,7 +194,12 @@ class Multigrid(AbstractPreconditioner):
 @eqx.filter_jit
 def _set_up(builder: Multigrid, operator: StencilOperator) -> _Cycle:
     levels, coarsest = builder.hierarchy(operator)
-    return _Cycle(levels, DenseSolve(coarsest))
+    cycle = _Cycle(levels, DenseSolve(coarsest))
+    if builder.cycle_dtype is None:
+        return cycle
+    return jtu.tree_map(
+        lambda x: x.astype(builder.cycle_dtype) if eqx.is_inexact_array(x) else x, cycle
+    )
 
 
 def _coarsening(
