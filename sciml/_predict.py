@@ -9,7 +9,7 @@ import lineax as lx
 from jaxtyping import Array, ArrayLike, Float
 
 from ._problem import AbstractLinearProblem
-from .grids._check import check_field
+from .grids._check import check_field, check_positive
 from .linear import CG, AbstractPreconditioner, Solution, linear_solve
 from .preconditioners import Multigrid
 
@@ -59,8 +59,17 @@ def predict(
         out.stats["surrogate_relative_residual"], out.stats["num_steps"]
         ```
     """
+    field = check_field("coefficient", coefficient, problem.grid.num_points)
+    check_positive("coefficient", field)
+    solver = CG(rtol=rtol, max_steps=max_steps)
+    if preconditioner is None:
+        preconditioner = Multigrid()
+    return _predict(model, problem, field, solver, preconditioner, throw)
+
+
+@eqx.filter_jit
+def _predict(model, problem, field, solver, preconditioner, throw) -> Solution:
     grid = problem.grid
-    field = check_field("coefficient", coefficient, grid.num_points)
     A, b = problem.assemble(field)
     inputs = problem.inputs(field)
     output = model(inputs.astype(_parameter_dtype(model, inputs.dtype)))
@@ -75,12 +84,7 @@ def predict(
     usable = jnp.isfinite(guess).all()
     start = jnp.where(usable, guess, grid.impose(jnp.zeros_like(guess)))
     solution = linear_solve(
-        A,
-        b,
-        CG(rtol=rtol, max_steps=max_steps),
-        preconditioner=Multigrid() if preconditioner is None else preconditioner,
-        x0=start,
-        throw=throw,
+        A, b, solver, preconditioner=preconditioner, x0=start, throw=throw
     )
     size = jnp.sqrt(jnp.sum(b**2))
     residual = jnp.sqrt(jnp.sum((b - A.mv(guess)) ** 2)) / size

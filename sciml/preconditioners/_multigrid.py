@@ -24,6 +24,7 @@ from ._smoothers import AbstractSmoother, AbstractSmoothing, Chebyshev
 from ._transfer import AbstractTransfer, OperatorDependent
 
 Field = Float[Array, "*space"]
+CoarseField = Float[Array, "*coarse"]
 Padded = Float[Array, "..."]
 
 
@@ -43,11 +44,11 @@ class Level(AbstractLevel):
         A = self.stencil
         return A.pad(self.smoothing(A, None if u is None else A.pad(u), f))
 
-    def restrict(self, u: Padded, f: Field) -> tuple[None, Field]:
+    def restrict(self, u: Padded, f: Field) -> tuple[None, CoarseField]:
         """The restricted residual, and a zero start for the correction."""
         return None, self.interpolation.restrict(f - self.stencil.apply(u))
 
-    def prolong(self, u: Padded, coarse_u: Field) -> Padded:
+    def prolong(self, u: Padded, coarse_u: CoarseField) -> Padded:
         """Add the interpolated correction."""
         A = self.stencil
         return A.pad(A.interior(u) + self.interpolation.prolong(coarse_u))
