@@ -84,7 +84,7 @@ def test_exact_values_of_h1():
         (Dirichlet(value=0.0, stored=True), Dirichlet(value=1.0, stored=True), 2),
         (Neumann(), one, 0),
     ]:
-        num = 3 + (low.stored is True) + (high.stored is True)
+        num = 3 + (low.stores_nodes) + (high.stores_nodes)
         grid = Grid(num, boundary=((low, high),))
         x = grid.coordinates(0)
         weights = h * grid.cell_weights()

@@ -131,8 +131,8 @@ def _verdict(rows: list[dict[str, Any]]) -> str:
     )
     return (
         f"The network's error is {better} that of the classical solver at half the "
-        f"resolution. On this machine a prediction {faster} solving the full problem to "
-        "1e-8 with multigrid"
+        f"resolution. On this machine a prediction {faster} solving the full problem "
+        "to 1e-8 with multigrid"
         + ("; the solver wins on a grid of this size." if ratio >= 1 else ".")
     )
 

@@ -1,0 +1,72 @@
+"""The examples run, and their numbers are what they say."""
+
+import importlib.util
+import pathlib
+import types
+
+import pytest
+
+EXAMPLES = pathlib.Path(__file__).resolve().parents[1] / "examples"
+
+
+def load(name: str) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(name: str) -> dict[str, float]:
+    return load(name).main(smoke=True)
+
+
+def test_every_example_is_tested():
+    tests = pathlib.Path(__file__).read_text("utf-8")
+    for path in EXAMPLES.glob("*.py"):
+        assert f'run("{path.stem}")' in tests
+
+
+def test_poisson_cg(capsys):
+    numbers = run("poisson_cg")
+    steps = ("poisson", "multigrid", "most_steps_of_three", "lineax_slot")
+    assert [numbers.get(f"{s}_steps", numbers.get(s)) for s in steps] == [6, 8, 8, 8]
+    # Hundreds of steps feel rounding; a step or two either way are no regression.
+    assert 130 <= numbers["jacobi_steps"] <= 140
+    # The residual of plain CG is nowhere near at 300 steps, and it says so.
+    assert numbers["none_steps"] == 300 and numbers["none_residual"] > 1e-2
+    assert numbers["none_successful"] == 0
+    for name in ("jacobi", "multigrid"):
+        assert numbers[f"{name}_successful"] == 1
+        assert 1e-11 < numbers[f"{name}_residual"] <= 1e-8
+    assert numbers["lineax_slot_successful"] == 1
+    assert numbers["poisson_error_over_h2"] == pytest.approx(0.965, rel=0.01)
+    assert numbers["work"] == pytest.approx(8.857630619, rel=1e-8)
+    assert numbers["gradient_defect"] < 1e-9
+    assert all(isinstance(value, float | int) for value in numbers.values())
+    assert "Try increasing `max_steps`" in capsys.readouterr().out
+
+
+def test_mgno_darcy(capsys):
+    numbers = run("mgno_darcy")
+    assert numbers["mean_field_l2"] == pytest.approx(0.467, abs=0.005)
+    # 60 samples and 200 steps: 10 % and 21 % when this was written.
+    assert 0.05 < numbers["mgno_l2"] < 0.15
+    assert 0.10 < numbers["fno_l2"] < 0.30
+    assert numbers["mgno_h1"] < 0.30 and numbers["fno_h1"] < 0.60
+    for name in ("mgno", "fno"):
+        assert 0.9 < numbers[f"{name}_first_loss"] < 1.6
+    assert numbers["change_by_saving"] == 0
+    assert numbers["surrogate_error"] < 0.15
+    # A wrong prediction costs steps, never accuracy.
+    assert 0.5 < numbers["surrogate_residual"] < 10
+    assert numbers["successful"] == 1 and numbers["residual"] <= 1e-8
+    assert 6 <= numbers["steps"] <= 8 and numbers["steps_from_zero"] == 7
+    assert "relative L2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in EXAMPLES.glob("*.py")))
+def test_importing_does_nothing(name, capsys):
+    module = load(name)
+    assert capsys.readouterr() == ("", "")
+    assert "Run it with" in (module.__doc__ or "")
