@@ -91,6 +91,7 @@ class Bench:
 
         tell = None if self.json else _tell
         if self.name == "linear":
+            self._check()
             return bench.bench_linear(
                 self.points,
                 self.contrasts,
@@ -115,6 +116,17 @@ class Bench:
             progress=not self.json,
             on_row=tell,
         )
+
+    def _check(self) -> None:
+        from .. import Diffusion
+
+        if self.repeats < 1 or not self.contrasts:
+            raise Usage("linear: needs at least one repeat and one contrast.")
+        try:
+            for contrast in self.contrasts:
+                Diffusion((self.points,) * 2, "two_phase", contrast)
+        except ValueError as error:
+            raise Usage(str(error)) from error
 
 
 _FORMATS = {

@@ -4,6 +4,7 @@ import contextlib
 import enum
 import json
 import math
+import pathlib
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -49,6 +50,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def write_npz(path: str, **arrays: Any) -> str:
+    """Write arrays to a .npz file, its folder made where missing; the file's name."""
+    # NumPy appends the suffix by itself, and then the name reported would be wrong.
+    file = pathlib.Path(path if path.endswith(".npz") else f"{path}.npz")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fields: dict[str, Any] = {name: np.asarray(a) for name, a in arrays.items()}
+    np.savez_compressed(file, **fields)
+    return str(file)
 
 
 def say(text: str) -> None:

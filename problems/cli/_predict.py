@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from ._common import BadData, ExitCode, Usage, print_json
+from ._common import BadData, ExitCode, Usage, print_json, write_npz
 
 
 @dataclasses.dataclass
@@ -37,7 +37,6 @@ class Predict:
         """Load, predict, finish, report; beside it the same from zero."""
         import jax.numpy as jnp
         import jax.random as jr
-        import numpy as np
 
         import sciml
 
@@ -48,9 +47,14 @@ class Predict:
             problem = get_problem(
                 self.problem, points=self.points, contrast=self.contrast
             )
+            sciml.CG(rtol=self.rtol)
         except ValueError as error:
             raise Usage(str(error)) from error
         model = sciml.load(self.model)
+        if not callable(model):
+            raise BadData(
+                f"{self.model}: expected a model, got a {type(model).__name__}."
+            )
         if self.coefficient is None:
             field = problem.sample_coefficient(key=jr.key(self.seed))
         else:
@@ -76,13 +80,12 @@ class Predict:
             "relative_residual": float(out.stats["relative_residual"]),
         }
         if self.output is not None:
-            np.savez_compressed(
+            facts["output"] = write_npz(
                 self.output,
-                coefficient=np.asarray(field),
-                prediction=np.asarray(out.stats["surrogate"]),
-                solution=np.asarray(out.value),
+                coefficient=field,
+                prediction=out.stats["surrogate"],
+                solution=out.value,
             )
-            facts["output"] = self.output
         if self.json:
             print_json(facts)
         else:
@@ -103,13 +106,19 @@ def read_coefficient(path: str):
     try:
         content = np.load(file, allow_pickle=False)
         if isinstance(content, np.ndarray):
-            return content
+            return _real(path, content)
         with content:
             if "coefficient" not in content:
                 raise BadData(
                     f"{path}: expected an entry 'coefficient', got "
                     f"{', '.join(content.files) or 'none'}."
                 )
-            return content["coefficient"]
+            return _real(path, content["coefficient"])
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise BadData(f"{path}: not a readable .npy or .npz file ({error}).") from error
+
+
+def _real(path: str, content):
+    if content.dtype.kind not in "biuf":
+        raise BadData(f"{path}: expected real numbers, got {content.dtype}.")
+    return content

@@ -57,6 +57,8 @@ class MakeReport:
                 rows = record.values.get("rows")
                 if rows:
                     report.add_table(Table(rows, caption=record.name))
+        if not count:
+            raise BadData(f"{', '.join(map(str, files))}: no records in there.")
         path = pathlib.Path(self.output)
         path.parent.mkdir(parents=True, exist_ok=True)
         report.write(path)

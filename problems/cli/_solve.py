@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ._common import ExitCode, Usage, print_json
+from ._common import ExitCode, Usage, print_json, write_npz
 
 
 @dataclasses.dataclass
@@ -37,7 +37,6 @@ class Solve:
         import jax
         import jax.numpy as jnp
         import jax.random as jr
-        import numpy as np
 
         import sciml
 
@@ -86,13 +85,12 @@ class Solve:
             error = jnp.abs(solution.value - problem.exact_solution()).max()
             facts["max_error"] = float(error)
         if self.output is not None:
-            np.savez_compressed(
+            facts["output"] = write_npz(
                 self.output,
-                coefficient=np.asarray(coefficient),
-                solution=np.asarray(solution.value),
-                residual_history=np.asarray(solution.stats["residual_history"]),
+                coefficient=coefficient,
+                solution=solution.value,
+                residual_history=solution.stats["residual_history"][: steps + 1],
             )
-            facts["output"] = self.output
         if self.json:
             print_json(facts)
         else:

@@ -53,6 +53,7 @@ class Train:
         from .. import get_problem
         from ..bench._darcy_small import as_float32, num_parameters
 
+        self._check()
         try:
             problem = get_problem(
                 self.problem, points=self.points, contrast=self.contrast
@@ -97,6 +98,17 @@ class Train:
                 print(f"{name.replace('_', ' '):<18} {text}")
             say(f"use it: sciml predict {path} --problem {self.problem}")
         return ExitCode.DONE
+
+    def _check(self) -> None:
+        """Before minutes are spent on data."""
+        for name in ("num_train", "num_test", "num_steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise Usage(f"{name}: expected at least 1, got {getattr(self, name)}.")
+        if self.batch_size > self.num_train:
+            raise Usage(
+                f"batch_size: expected at most num_train ({self.num_train}), got "
+                f"{self.batch_size}."
+            )
 
 
 def make_model(name: str, grid, width: int, depth: int, seed: int):

@@ -17,8 +17,8 @@ from ._settings import DemoSettings
 
 def generate(settings: DemoSettings, progress) -> tuple[Darcy, Dataset, dict[str, Any]]:
     """The problem, all pairs in float64, and what is to be said of them."""
-    problem = Darcy((settings.points,) * 2, settings.contrast)
-    total = settings.num_train + settings.num_test
+    problem = Darcy((settings.pairs.points,) * 2, settings.pairs.contrast)
+    total = settings.pairs.num_train + settings.pairs.num_test
     start = time.perf_counter()
     data = problem.dataset(
         total, key=jr.key(settings.seed), rtol=1e-8, progress=progress
@@ -28,7 +28,7 @@ def generate(settings: DemoSettings, progress) -> tuple[Darcy, Dataset, dict[str
     facts = {
         "pairs": total,
         "num_points": list(problem.grid.num_points),
-        "contrast": settings.contrast,
+        "contrast": settings.pairs.contrast,
         "largest_relative_residual": float(residuals.max()),
         "time": seconds,
     }

@@ -60,7 +60,7 @@ def write_page(
     page = Report("Solvers you can train and trust", results["machine"])
     page.add_paragraph(
         "Two-phase Darcy flow, −∇·(a∇u) = 1 on the unit square with u = 0 around it. a "
-        f"is 1 or {settings.contrast:g}, by the sign of a Gaussian field with "
+        f"is 1 or {settings.pairs.contrast:g}, by the sign of a Gaussian field with "
         "covariance (−Δ + τ²)⁻², τ = 3. Made by sciml demo in "
         f"{results['time']:.0f} s."
     )
@@ -70,7 +70,7 @@ def write_page(
         "training": plot_training({"training": np.asarray(history.loss)}),
         "start": plot_convergence(histories, tolerance=1e-8),
     }
-    for contrast in settings.large_contrasts:
+    for contrast in settings.large.contrasts:
         curves = {
             row["method"]: np.asarray(row["history"])[: _SHOWN + 1]
             for row in large
@@ -167,16 +167,16 @@ def _large(
 ) -> None:
     page.add_heading("Solve large systems")
     page.add_paragraph(
-        f"{settings.large_points} × {settings.large_points} unknowns, float64, to a "
+        f"{settings.large.points} × {settings.large.points} unknowns, float64, to a "
         "relative residual of 1e-8, recomputed from the matrix for every method. "
         "Methods take turns in one process; times are medians of "
-        f"{settings.repeats} rounds "
-        f"after the first. Plain and Jacobi-CG are capped at {settings.cap} steps. "
+        f"{settings.large.repeats} rounds after the first. Plain and Jacobi-CG are "
+        f"capped at {settings.large.cap} steps. "
         "PyAMG and SuperLU run on one core, XLA on all that the process may use. "
         "Cold is the first set-up and solve, compilation included; ratio is set-up and "
         "solve over those of our multigrid."
     )
-    for contrast in settings.large_contrasts:
+    for contrast in settings.large.contrasts:
         page.add_heading(f"Contrast {contrast:g}", 3)
         of_contrast = [row for row in rows if row["contrast"] == contrast]
         page.add_table(Table(of_contrast, _LARGE, caption="Large systems"))

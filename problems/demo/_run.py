@@ -33,15 +33,16 @@ def run_demo(
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    total = settings.num_train + settings.num_test
-    say(f"1/3 generate: {total} pairs on {settings.points} × {settings.points} nodes")
+    total = settings.pairs.num_train + settings.pairs.num_test
+    points = settings.pairs.points
+    say(f"1/3 generate: {total} pairs on {points} × {points} nodes")
     with progress_bar("solving", total) as bar:
         problem, data, generated = generate(settings, bar)
     say(
         f"    largest relative residual {generated['largest_relative_residual']:.1e}, "
         f"{generated['time']:.1f} s"
     )
-    say(f"2/3 train: an MgNO, {settings.num_steps} steps")
+    say(f"2/3 train: an MgNO, {settings.training.num_steps} steps")
     model, history, trained = train(settings, problem, data)
     for row in trained["errors"]:
         say(
@@ -51,7 +52,7 @@ def run_demo(
     sciml.save(folder / "model.safetensors", model)
     say(
         "3/3 solve: a new coefficient, then "
-        f"{settings.large_points} × {settings.large_points} systems"
+        f"{settings.large.points} × {settings.large.points} systems"
     )
     certified, fields, histories = certify(settings, problem, model)
     for row in certified["starts"]:

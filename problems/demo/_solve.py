@@ -64,10 +64,10 @@ def certify(
 def large_systems(settings: DemoSettings, on_row) -> list[dict[str, Any]]:
     """The table of methods on the large grid."""
     return bench_linear(
-        settings.large_points,
-        settings.large_contrasts,
-        repeats=settings.repeats,
-        cap=settings.cap,
+        settings.large.points,
+        settings.large.contrasts,
+        repeats=settings.large.repeats,
+        cap=settings.large.cap,
         seed=settings.seed,
         on_row=on_row,
     )

@@ -26,15 +26,15 @@ def train(
     settings: DemoSettings, problem: Darcy, data: Dataset
 ) -> tuple[Any, Any, dict[str, Any]]:
     """The trained model, its history, and its errors beside the baselines'."""
-    learn, test = as_float32(data).split(settings.num_train)
+    learn, test = as_float32(data).split(settings.pairs.num_train)
     key = jr.key(settings.seed)
     network = MgNO(
         2,
         1,
         1,
-        width=settings.width,
-        depth=settings.depth,
-        num_levels=settings.num_levels,
+        width=settings.training.width,
+        depth=settings.training.depth,
+        num_levels=settings.training.num_levels,
         boundary=problem.grid.boundary,
         key=key,
     )
@@ -44,11 +44,11 @@ def train(
         learn,
         loss=RelativeH1(),
         optimiser=_optimiser(settings),
-        num_steps=settings.num_steps,
-        batch_size=settings.batch_size,
+        num_steps=settings.training.num_steps,
+        batch_size=settings.training.batch_size,
         key=key,
     )
-    exact = data[settings.num_train :]
+    exact = data[settings.pairs.num_train :]
     rows = [
         {
             "method": "MgNO",
@@ -62,8 +62,8 @@ def train(
     rows.append(_full_resolution(problem, exact))
     facts = {
         "parameters": num_parameters(model),
-        "num_steps": settings.num_steps,
-        "batch_size": settings.batch_size,
+        "num_steps": settings.training.num_steps,
+        "batch_size": settings.training.batch_size,
         "compile_time": history.compile_time,
         "training_time": history.training_time,
         "errors": rows,
@@ -72,7 +72,7 @@ def train(
 
 
 def _optimiser(settings: DemoSettings) -> optax.GradientTransformation:
-    steps, peak = settings.num_steps, settings.learning_rate
+    steps, peak = settings.training.num_steps, settings.training.learning_rate
     schedule = optax.warmup_cosine_decay_schedule(
         peak / 10, peak, max(steps // 10, 1), steps, peak / 100
     )
