@@ -51,7 +51,7 @@ class Train:
         import sciml
 
         from .. import get_problem
-        from ..bench._darcy_small import as_float32, num_parameters
+        from .._surrogate import as_float32, num_parameters, short_run_optimiser
 
         self._check()
         try:
@@ -71,6 +71,7 @@ class Train:
         model, history = sciml.training.fit(
             model,
             train,
+            optimiser=short_run_optimiser(self.num_steps),
             num_steps=self.num_steps,
             batch_size=self.batch_size,
             checkpoint_dir=self.checkpoint_dir,
@@ -117,7 +118,7 @@ def make_model(name: str, grid, width: int, depth: int, seed: int):
 
     from sciml.neural_operators import FNO, MgNO
 
-    from ..bench._darcy_small import in_float32
+    from .._surrogate import in_float32
 
     key = jr.key(seed)
     smallest = min(grid.num_points)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
 
 import sciml
 from sciml.data import Dataset
@@ -18,7 +17,12 @@ from sciml.preconditioners import Multigrid
 from sciml.training import RelativeH1
 
 from .._diffusion import Darcy
-from ..bench._darcy_small import as_float32, in_float32, num_parameters
+from .._surrogate import (
+    as_float32,
+    in_float32,
+    num_parameters,
+    short_run_optimiser,
+)
 from ._settings import DemoSettings
 
 
@@ -43,7 +47,9 @@ def train(
         model,
         learn,
         loss=RelativeH1(),
-        optimiser=_optimiser(settings),
+        optimiser=short_run_optimiser(
+            settings.training.num_steps, settings.training.learning_rate
+        ),
         num_steps=settings.training.num_steps,
         batch_size=settings.training.batch_size,
         key=key,
@@ -69,16 +75,6 @@ def train(
         "errors": rows,
     }
     return model, history, facts
-
-
-def _optimiser(settings: DemoSettings) -> optax.GradientTransformation:
-    steps, peak = settings.training.num_steps, settings.training.learning_rate
-    schedule = optax.warmup_cosine_decay_schedule(
-        peak / 10, peak, max(steps // 10, 1), steps, peak / 100
-    )
-    return optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-4)
-    )
 
 
 @eqx.filter_jit
