@@ -83,8 +83,8 @@ class AbstractDiffusion(sciml.AbstractLinearProblem):
                 worst = np.max(solution.stats["relative_residual"][:count])
                 raise RuntimeError(
                     f"{int(failed[:count].sum())} of {count} systems missed the "
-                    f"tolerance; the largest relative residual is {worst:.1e}. In "
-                    "float32 use rtol ≥ 1e-6, or enable float64."
+                    f"tolerance; the largest relative residual is {worst:.1e}. "
+                    "float32 cannot reach small ones: enable float64, or use rtol = 1e-3."
                 )
             inputs.append(np.asarray(fields[:count, None]))
             targets.append(np.asarray(solution.value[:count, None]))

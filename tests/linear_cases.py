@@ -92,3 +92,15 @@ def random_field(shape, contrast: float, seed: int = 0) -> np.ndarray:
     """White noise between 1 and `contrast`, log-uniform: the worst of coefficients."""
     rng = np.random.default_rng(seed)
     return contrast ** rng.uniform(size=shape)
+
+
+def points(intervals: int, pairs) -> tuple[int, ...]:
+    """Nodes per axis so that every axis has the same number of intervals."""
+    out = []
+    for pair in pairs:
+        low, high = pair if isinstance(pair, tuple) else (pair, pair)
+        wraps = isinstance(low, Periodic)
+        out.append(
+            intervals if wraps else intervals - 1 + low.stores_nodes + high.stores_nodes
+        )
+    return tuple(out)

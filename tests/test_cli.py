@@ -15,7 +15,7 @@ import sciml
 from problems.cli import main
 from sciml.evaluation import Record, append_record, read_records
 
-TINY_MODEL = "--points 16 --width 4 --depth 1 --num-steps 3".split()
+TINY_MODEL = "--points 15 --width 4 --depth 1 --num-steps 3".split()
 TINY_DATA = "--num-train 8 --num-test 4 --batch-size 4".split()
 
 
@@ -205,7 +205,7 @@ def model(tmp_path_factory) -> pathlib.Path:
 def predict(model, tmp_path, monkeypatch, capsys):
     """Run `sciml predict` with the model, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    return lambda line: run(f"predict {model} --points 16 {line}", capsys)
+    return lambda line: run(f"predict {model} --points 15 {line}", capsys)
 
 
 def test_train(model):
@@ -247,25 +247,25 @@ def test_predict(predict):
 
 
 def test_predict_reads_npy(predict):
-    np.save("a.npy", np.ones((16, 16), int))
+    np.save("a.npy", np.ones((15, 15), int))
     code, out, _ = predict("--coefficient a.npy")
     assert code == 0
     assert re.search(r"^result +successful$", out, re.M)
 
 
 def save_bad_coefficients() -> None:
-    np.save("good.npy", np.ones((16, 16)))
+    np.save("good.npy", np.ones((15, 15)))
     whole = pathlib.Path("good.npy").read_bytes()
     pathlib.Path("truncated.npy").write_bytes(whole[: len(whole) // 2])
     pathlib.Path("empty.npy").write_bytes(b"")
     pathlib.Path("text.npz").write_text("no archive")
-    np.save("shape.npy", np.ones((16, 17)))
+    np.save("shape.npy", np.ones((15, 16)))
     np.save("pickle.npy", np.array([{}], object))
-    np.save("negative.npy", -np.ones((16, 16)))
-    np.save("nan.npy", np.full((16, 16), np.nan))
-    np.save("complex.npy", np.ones((16, 16), complex))
-    np.save("words.npy", np.full((16, 16), "a"))
-    np.savez("other.npz", a=np.ones((16, 16)))
+    np.save("negative.npy", -np.ones((15, 15)))
+    np.save("nan.npy", np.full((15, 15), np.nan))
+    np.save("complex.npy", np.ones((15, 15), complex))
+    np.save("words.npy", np.full((15, 15), "a"))
+    np.savez("other.npz", a=np.ones((15, 15)))
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def save_bad_coefficients() -> None:
         ("truncated.npy", "not a readable .npy or .npz file"),
         ("empty.npy", "not a readable .npy or .npz file"),
         ("text.npz", "not a readable .npy or .npz file"),
-        ("shape.npy", "expected a field of shape (16, 16), got (16, 17)"),
+        ("shape.npy", "expected a field of shape (15, 15), got (15, 16)"),
         ("pickle.npy", "Object arrays cannot be loaded"),
         ("negative.npy", "expected finite values above 0, got -1.0"),
         ("nan.npy", "expected finite values above 0, got nan"),
@@ -295,17 +295,17 @@ def test_bad_models(model, tmp_path, capsys):
     truncated = tmp_path / "truncated.safetensors"
     truncated.write_bytes(model.read_bytes()[:-10])
     no_model = tmp_path / "grid.safetensors"
-    sciml.save(no_model, sciml.grids.Grid((16, 16)))
+    sciml.save(no_model, sciml.grids.Grid((15, 15)))
     for file, message in (
         (tmp_path / "missing.safetensors", "no such file"),
         (truncated, str(truncated)),
         (no_model, "expected a model, got a Grid"),
     ):
-        code, out, err = run(f"predict {file} --points 16", capsys)
+        code, out, err = run(f"predict {file} --points 15", capsys)
         assert (code, out) == (4, "")
         assert err.startswith("bad data: ") and message in err
     code, _, err = run(f"predict {model} --points 3", capsys)
-    assert code == 4 and "num_levels: 4 grids were asked for" in err
+    assert code == 4 and "num_levels: 3 grids were asked for" in err
 
 
 # --- bench and report -----------------------------------------------------------------

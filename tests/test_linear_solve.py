@@ -1,5 +1,9 @@
 """Solves of every kind of operator and vector, with our verb and with lineax's."""
 
+# Wrong arguments are the point here, and NumPy takes JAX scalars.
+# pyright: reportArgumentType=false, reportCallIssue=false
+# pyright: reportAttributeAccessIssue=false
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp

@@ -1,5 +1,9 @@
 """Our operators keep every promise of a lineax operator, under every transform."""
 
+# Wrong arguments are the point here, and NumPy takes JAX scalars.
+# pyright: reportArgumentType=false, reportCallIssue=false
+# pyright: reportAttributeAccessIssue=false
+
 import functools
 from typing import Any
 
@@ -231,7 +235,9 @@ def test_wrong_sizes():
     good = diffusion_stencil(1.0, Grid((3, 4)))
     with pytest.raises(ValueError, match=r"stencil: expected shape \(4, 4\).*\(3, 4\)"):
         StencilOperator(good, Grid((4, 4)))
-    with pytest.raises(ValueError, match=r"edges: offset \(1, 0\) needs shape \(4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"edges: offset \(1, 0\) needs shape \(4, 4\)"
+    ):
         SymmetricStencil(good.diagonal, good.edges[::-1], good.offsets, good.periodic)
 
 

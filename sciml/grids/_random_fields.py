@@ -62,6 +62,8 @@ class GaussianField(AbstractRandomField):
             raise ValueError(
                 f"Expected tau ≥ 0 and alpha > 0, got {self.tau} and {self.alpha}."
             )
+        if self.tau == 0 and self.scale is None:
+            raise ValueError("tau = 0 needs a scale: the default one would be 0.")
 
     def sample(
         self, grid: Grid, *, key: PRNGKeyArray, closed: bool = False

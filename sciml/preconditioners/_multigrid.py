@@ -61,18 +61,26 @@ class Level(AbstractLevel):
 class DenseSolve(eqx.Module):
     """The coarsest level's exact solve with a (pseudo-)inverse matrix.
 
-    Eigenvalues at rounding level, of a singular problem, are left out, so that the
-    result stays symmetric positive semidefinite.
+    Where the constants are known to be A's null space they are mapped to themselves (in
+    units of the diagonal), which keeps the matrix definite; other eigenvalues at
+    rounding level are left out, so that it stays symmetric positive semidefinite.
     """
 
     inverse: Float[Array, "n n"]
 
-    def __init__(self, stencil: SymmetricStencil):
+    def __init__(self, stencil: SymmetricStencil, constant_null_space: bool = False):
         matrix = stencil.dense()
         # Scaled to a unit diagonal, so that the contrast of coefficients is not
         # mistaken for singularity.
         scale = jax.lax.rsqrt(jnp.diag(matrix))
-        values, vectors = jnp.linalg.eigh(scale[:, None] * matrix * scale[None, :])
+        scaled = scale[:, None] * matrix * scale[None, :]
+        if constant_null_space:
+            # Rounding moves the eigenvalue 0 by eps times the contrast: above any
+            # cutoff that real eigenvalues survive.
+            null = 1.0 / scale
+            null = null / jnp.linalg.norm(null)
+            scaled = scaled + null[:, None] * null[None, :]
+        values, vectors = jnp.linalg.eigh(scaled)
         cutoff = 4 * values.size * jnp.finfo(values.dtype).eps * values[-1]
         keep = values > cutoff
         inverse = jnp.where(keep, 1.0 / jnp.where(keep, values, 1.0), 0.0)
@@ -195,7 +203,7 @@ class Multigrid(AbstractPreconditioner):
 @eqx.filter_jit
 def _set_up(builder: Multigrid, operator: StencilOperator) -> _Cycle:
     levels, coarsest = builder.hierarchy(operator)
-    cycle = _Cycle(levels, DenseSolve(coarsest))
+    cycle = _Cycle(levels, DenseSolve(coarsest, operator.constant_null_space))
     if builder.cycle_dtype is None:
         return cycle
     return jtu.tree_map(
