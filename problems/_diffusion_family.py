@@ -84,7 +84,7 @@ class AbstractDiffusion(sciml.AbstractLinearProblem):
                 raise RuntimeError(
                     f"{int(failed[:count].sum())} of {count} systems missed the "
                     f"tolerance; the largest relative residual is {worst:.1e}. "
-                    "float32 cannot reach small ones: enable float64, or use rtol = 1e-3."
+                    "float32 cannot reach small ones: enable float64, or raise rtol."
                 )
             inputs.append(np.asarray(fields[:count, None]))
             targets.append(np.asarray(solution.value[:count, None]))

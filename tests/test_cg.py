@@ -17,7 +17,6 @@ from linear_cases import PSD, matrix_operator, outcome, solve_dense, spd_matrix
 import sciml
 from sciml.grids import Grid
 from sciml.linear import diffusion_operator, linear_solve
-from sciml.linear._builder import build_preconditioner
 from sciml.preconditioners import Jacobi
 
 N = 24
@@ -284,30 +283,6 @@ def test_plateaus_of_the_residual_are_no_stagnation():
     solution = linear_solve(A, jnp.ones(60), sciml.CG(max_steps=20_000))
     assert int(solution.stats["num_steps"]) > 1000
     np.testing.assert_allclose(solution.value, 1 / d, rtol=0, atol=1e-6)
-
-
-def test_arguments():
-    for arguments, message in (
-        (dict(rtol=-1.0), "rtol: expected a finite number ≥ 0, got -1.0"),
-        (dict(atol=float("nan")), "atol: expected a finite number"),
-        (dict(max_steps=0), "max_steps: expected an integer ≥ 1, got 0"),
-        (dict(history_length=-1), "history_length: expected an integer"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            sciml.CG(**arguments)
-    A = matrix_operator(spd_matrix(N))
-    with pytest.raises(ValueError, match=r"vector: expected shape \(24,\).* \(25,\)"):
-        linear_solve(A, jnp.ones(N + 1))
-    with pytest.raises(ValueError, match="vector: expected dtype float64.* float32"):
-        linear_solve(A, jnp.ones(N, jnp.float32))
-    with pytest.raises(ValueError, match="x0: expected shape"):
-        linear_solve(A, jnp.ones(N), x0=jnp.ones(3))
-    with pytest.raises(ValueError, match="vector: expected the structure"):
-        linear_solve(A, {"b": jnp.ones(N)})
-    with pytest.raises(ValueError, match="preconditioner: its input structure"):
-        linear_solve(A, jnp.ones(N), preconditioner=matrix_operator(np.eye(3)))
-    with pytest.raises(TypeError, match="preconditioner"):
-        build_preconditioner(lambda r: r, A)  # pyright: ignore[reportArgumentType]
 
 
 # --- the same as other codes ----------------------------------------------------------

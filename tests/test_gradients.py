@@ -110,7 +110,7 @@ def test_gradient_of_a_dense_solve():
 
 
 def test_adjoint_identity():
-    """⟨A⁻¹ b, g⟩ = ⟨b, A⁻ᵀ g⟩, the right side by reverse mode and by `adjoint_solve`."""
+    """⟨A⁻¹ b, g⟩ = ⟨b, A⁻ᵀ g⟩, the right side in reverse mode and by `adjoint_solve`."""
     grid = Grid((48, 64), boundary=[Neumann(), Dirichlet()])
     b, g = (jnp.asarray(rng(k).normal(size=grid.shape)) for k in (0, 1))
     a = jnp.asarray(10.0 ** rng(2).uniform(size=grid.shape))
@@ -269,7 +269,7 @@ def test_a_derivative_that_fails_is_nan_or_raises():
 
 
 def test_a_failed_solve_with_throw_false_leaves_a_truthful_derivative():
-    """The value is not a solution; the derivative is exact or NaN, never another one."""
+    """The value is no solution; the derivative is exact or NaN, never another one."""
     matrix = spd_matrix(20)
     solver = sciml.CG(rtol=1e-10, max_steps=3)
     f = lambda b: linear_solve(matrix_operator(matrix), b, solver, throw=False)

@@ -31,7 +31,7 @@ from sciml.preconditioners import (
     Rediscretised,
 )
 
-# --- symmetric positive definite, whatever the coefficient is ---------------------------
+# --- symmetric positive definite, whatever the coefficient is -----------------------
 
 BUILDERS = {
     "default": Multigrid(max_coarse_size=3),
@@ -230,7 +230,7 @@ def test_set_up_and_solve_in_a_batch(dtype):
         np.testing.assert_allclose(np.ravel(value), exact, 0, 100 * rtol * scale)
 
 
-# --- MgNO's linear operator is this cycle -----------------------------------------------
+# --- MgNO's linear operator is this cycle -----------------------------------------
 
 
 class _FivePoint(AbstractCoarseOperator):

@@ -84,7 +84,7 @@ def test_restriction_is_the_transpose(c):
             choices.append((-1, 1) if middle else (0,))
         for corner in itertools.product(*choices):
             at = []
-            for x, start, n, wraps, m, k in zip(
+            for x, start, n, wraps, m, k in zip(  # noqa: B905
                 place, c.starts, c.num_points, c.periodic, c.num_coarse, corner
             ):
                 j = x if start is None else (x + k - start) // 2
@@ -331,7 +331,7 @@ def test_imposed_values():
         (((4, 4), 1.0, [(Neumann(),) * 3, Neumann()]), "boundary: axis 0 needs one"),
         (
             ((4, 5), 1.0, Dirichlet(np.ones(3))),
-            r"boundary: dirichlet value on axis 0, low side: .*\(5,\), got shape \(3,\)",
+            r"boundary: dirichlet value on axis 0, low side: .*\(5,\), got .*\(3,\)",
         ),
         (
             ((4, 5), 1.0, [Neumann(), (Dirichlet(), Neumann(np.ones((2, 2))))]),
