@@ -110,7 +110,7 @@ def test_gradient_of_a_dense_solve():
 
 
 def test_adjoint_identity():
-    """⟨A⁻¹ b, g⟩ = ⟨b, A⁻ᵀ g⟩, the right side in reverse mode and by `adjoint_solve`."""
+    """⟨A⁻¹ b, g⟩ = ⟨b, A⁻ᵀ g⟩, right side in reverse mode and by `adjoint_solve`."""
     grid = Grid((48, 64), boundary=[Neumann(), Dirichlet()])
     b, g = (jnp.asarray(rng(k).normal(size=grid.shape)) for k in (0, 1))
     a = jnp.asarray(10.0 ** rng(2).uniform(size=grid.shape))

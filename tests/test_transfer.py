@@ -84,8 +84,14 @@ def test_restriction_is_the_transpose(c):
             choices.append((-1, 1) if middle else (0,))
         for corner in itertools.product(*choices):
             at = []
-            for x, start, n, wraps, m, k in zip(  # noqa: B905
-                place, c.starts, c.num_points, c.periodic, c.num_coarse, corner
+            for x, start, n, wraps, m, k in zip(
+                place,
+                c.starts,
+                c.num_points,
+                c.periodic,
+                c.num_coarse,
+                corner,
+                strict=True,
             ):
                 j = x if start is None else (x + k - start) // 2
                 # Two steps from one coarse node to the next, one across an odd seam.
