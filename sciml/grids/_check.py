@@ -32,8 +32,7 @@ def check_field(
 def check_positive(name: str, field: Array) -> None:
     """Raise a `ValueError` unless every value is finite and positive.
 
-    Values under a transformation are not known here; a solve that uses them reports
-    `RESULTS.nonfinite` or `RESULTS.indefinite_operator` instead.
+    Values under a transformation are not known here, see `positive_or_nan`.
     """
     if isinstance(field, jax.core.Tracer):
         return
@@ -45,3 +44,18 @@ def check_positive(name: str, field: Array) -> None:
             f"{name}: expected finite values above 0, got {values[where]} at index "
             f"{where} ({int(bad.sum())} bad of {values.size})."
         )
+
+
+def positive_or_nan(name: str, field: Array) -> Array:
+    """`field`, checked as `check_positive` does where its values are known.
+
+    Under a transformation bad values become NaN, so that a solve that uses them reports
+    `RESULTS.nonfinite`: the harmonic mean of 1 and −2 is 4, and nothing would be wrong
+    with that number.
+    """
+    if not isinstance(field, jax.core.Tracer):
+        check_positive(name, field)
+        return field
+    if not jnp.issubdtype(field.dtype, jnp.floating):
+        return field
+    return jnp.where(jnp.isfinite(field) & (field > 0), field, jnp.nan)

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._boundary import Dirichlet, Neumann, boundary_data
-from ._check import check_field, check_positive
+from ._check import check_field, positive_or_nan
 from ._grid import Grid, side_index
 from ._stencil import SymmetricStencil, half_offsets
 
@@ -135,13 +135,12 @@ def close_coefficient(coefficient: ArrayLike, grid: Grid) -> Float[Array, "*clos
     nearest value; a field of shape `grid.closed_shape` is returned as it is.
     """
     if np.ndim(coefficient) == 0:
-        field = jnp.asarray(coefficient)
-        check_positive("coefficient", field)
+        field = positive_or_nan("coefficient", jnp.asarray(coefficient))
         if not jnp.issubdtype(field.dtype, jnp.floating):
             field = field.astype(jnp.result_type(float))
         return jnp.full(grid.closed_shape, field)
     field = check_field("coefficient", coefficient, grid.num_points, grid.closed_shape)
-    check_positive("coefficient", field)
+    field = positive_or_nan("coefficient", field)
     if field.shape == grid.closed_shape:
         return field
     return jnp.pad(field, grid.margins, mode="edge")
