@@ -38,7 +38,8 @@ class AbstractDiffusion(sciml.AbstractLinearProblem):
         **Arguments:**
 
         - `coefficient`: a field on the grid.
-        - `rtol`: default that of `sciml.CG`: 1e-8 in float64, 1e-5 in float32.
+        - `rtol`: default that of `sciml.CG`: 1e-8 in float64, 1e-5 or the rounding
+            floor in float32.
         - `throw`: as for `sciml.linear_solve`.
         """
         A, b = self.assemble(coefficient)

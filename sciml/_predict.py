@@ -18,7 +18,7 @@ def predict(
     model: Any,
     problem: AbstractLinearProblem,
     coefficient: ArrayLike,
-    rtol: float | Float[Array, ""] = 1e-6,
+    rtol: float | Float[Array, ""] | None = None,
     *,
     preconditioner: AbstractPreconditioner | lx.AbstractLinearOperator | None = None,
     max_steps: int = 500,
@@ -37,7 +37,8 @@ def predict(
     - `model`: maps `problem.inputs(a)`, shape (channels, *space), to (1, *space).
     - `problem`: the problem, see `sciml.AbstractLinearProblem`.
     - `coefficient`: a, a field on the problem's grid.
-    - `rtol`: relative tolerance of the residual. Default 1e-6.
+    - `rtol`: relative tolerance of the residual. Default that of `sciml.CG`: 1e-8 in
+        float64, 1e-5 or the rounding floor in float32.
     - `preconditioner`: default `Multigrid()`.
     - `max_steps`: of the conjugate gradients; static.
     - `throw`: raise where the solve fails (default), or say so in `result`.

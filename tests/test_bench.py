@@ -74,7 +74,7 @@ FIELDS = [
 ]
 OURS = [
     "sciml CG + Multigrid",
-    "sciml CG + Multigrid, float32 cycle",
+    "sciml CG + Multigrid, float64 cycle",
     "sciml CG + Jacobi",
     "sciml CG",
 ]

@@ -48,7 +48,7 @@ def with_code() -> list[str]:
 @pytest.mark.parametrize("page", with_code())
 def test_the_code_of_the_page_runs(page, tmp_path):
     code = program((ROOT / page).read_text("utf-8"))
-    script = tmp_path / (pathlib.Path(page).stem + ".py")
+    script = tmp_path / "page.py"
     script.write_text(code, "utf-8")
     # As a reader would: a new process, in an empty folder, with JAX as it comes.
     done = subprocess.run(

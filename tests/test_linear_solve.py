@@ -220,6 +220,39 @@ def test_default_tolerances_and_dtypes():
         assert float(solution.stats["relative_residual"]) <= rtol
 
 
+@pytest.mark.parametrize("preconditioner", [None, Multigrid()])
+@pytest.mark.parametrize("size", [31, 63])
+def test_the_default_tolerance_knows_the_rounding_floor(size, preconditioner):
+    """float32 cannot reach 1e-5 here, and is as right as it can be all the same."""
+    grid = Grid((size, size))
+    b = np.ones(grid.shape)
+    exact = linear_solve(diffusion_operator(1.0, grid), b, preconditioner=Multigrid())
+    assert float(exact.stats["tolerance"]) == 1e-8
+    A = diffusion_operator(jnp.float32(1.0), grid)
+    b = b.astype(np.float32)
+    solution = linear_solve(A, b, preconditioner=preconditioner)
+    tolerance = float(solution.stats["tolerance"])
+    assert 5e-5 < tolerance < 5e-4
+    assert float(solution.stats["relative_residual"]) <= tolerance
+    scale = float(jnp.abs(exact.value).max())
+    np.testing.assert_allclose(solution.value, exact.value, rtol=0, atol=2e-5 * scale)
+    # What the caller asks for is not relaxed.
+    solver = sciml.CG(rtol=1e-6)
+    solution = linear_solve(A, b, solver, preconditioner=preconditioner, throw=False)
+    np.testing.assert_allclose(solution.stats["tolerance"], 1e-6, rtol=1e-6)
+    assert outcome(solution.result) == "stagnated"
+
+
+def test_the_rounding_floor_excuses_little():
+    """In 1-D with 20,000 nodes rounding leaves more than b itself: no success."""
+    A = diffusion_operator(jnp.float32(1.0), Grid(20_000))
+    b = jnp.ones(20_000, jnp.float32)
+    solution = linear_solve(A, b, preconditioner=Multigrid(), throw=False)
+    assert outcome(solution.result) == "stagnated"
+    assert float(solution.stats["relative_residual"]) > 1e-2
+    np.testing.assert_allclose(solution.stats["tolerance"], 1e-2, rtol=1e-6)
+
+
 def test_throw_raises_what_happened():
     A, b = matrix_operator(spd_matrix(N)), jnp.ones(N)
     with pytest.raises(eqx.EquinoxRuntimeError, match="not positive definite"):

@@ -44,15 +44,18 @@ from sciml.preconditioners import (
 # --- symmetric positive definite, whatever the coefficient is -----------------------
 
 BUILDERS = {
-    "default": lambda coarse: Multigrid(max_coarse_size=coarse),
-    "linear": lambda coarse: Multigrid(DampedJacobi(), Linear(), Galerkin(), coarse),
+    "default": lambda coarse: Multigrid(max_coarse_size=coarse, cycle_dtype=None),
+    "linear": lambda coarse: Multigrid(
+        DampedJacobi(), Linear(), Galerkin(), coarse, None
+    ),
     "rediscretised": lambda coarse: Multigrid(
-        Chebyshev(3), Linear(), Rediscretised(), coarse
+        Chebyshev(3), Linear(), Rediscretised(), coarse, None
     ),
     "mixed": lambda coarse: Multigrid(
-        DampedJacobi(1), OperatorDependent(), Rediscretised(), coarse
+        DampedJacobi(1), OperatorDependent(), Rediscretised(), coarse, None
     ),
 }
+EXACT = Multigrid(max_coarse_size=12, cycle_dtype=None)
 SHAPES = {1: [(13,), (12,)], 2: [(7, 8), (8, 7)], 3: [(5, 4, 4), (4, 5, 6)]}
 
 
@@ -99,9 +102,12 @@ def test_symmetric_positive_definite(shape, name, builder):
             assert product[-1] < 1 + 1e-6
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-200, 1e200])
 @pytest.mark.parametrize("name", ["dirichlet", "neumann"])
-def test_float32_is_definite_too(name):
+def test_float32_is_definite_too(name, unit):
+    """An operator in float32, or the cycle only; then in any units."""
     grid = Grid((9, 10), boundary=boundaries(2)[name])
+    dtype = jnp.float32 if unit == 1.0 else jnp.float64
 
     @jax.jit
     @jax.vmap
@@ -110,9 +116,9 @@ def test_float32_is_definite_too(name):
         return A.as_matrix(), Multigrid(max_coarse_size=6).build(A).as_matrix()
 
     fields = np.array([random_field(grid.shape, 1e4, seed) for seed in range(5)])
-    for A, M in zip(*matrices(jnp.asarray(fields, jnp.float32)), strict=True):
-        assert M.dtype == jnp.float32
-        A, M = np.asarray(A, float), np.asarray(M, float)
+    for A, M in zip(*matrices(jnp.asarray(unit * fields, dtype)), strict=True):
+        assert M.dtype == dtype
+        A, M = np.asarray(A, float) / unit, np.asarray(M, float) * unit
         eps = np.finfo(np.float32).eps
         assert np.abs(M - M.T).max() <= 100 * eps * np.abs(M).max()
         root = np.sqrt(np.diag(A))
@@ -127,7 +133,7 @@ def test_products_are_linear_and_differentiable():
 
     # A preconditioner can be trained: its entries differentiate in the coefficient.
     def entry(a):
-        M = Multigrid(max_coarse_size=12).build(diffusion_operator(a, grid))
+        M = EXACT.build(diffusion_operator(a, grid))
         return jnp.sum(u * M.mv(v)), M
 
     @jax.jit
@@ -158,7 +164,7 @@ def contraction(shape, smoother) -> float:
     @jax.jit
     def reductions(x):
         A = diffusion_operator(1.0, grid)
-        M = Multigrid(smoother).build(A)
+        M = Multigrid(smoother, cycle_dtype=None).build(A)
 
         def cycle(x, _):
             new = x + M.mv(-A.mv(x))
@@ -191,7 +197,7 @@ def test_contraction(shapes, smoother, low, high):
 
 
 def test_steps_on_two_phases():
-    """127², contrast 10 and 1000, in float64 and with the cycle in float32."""
+    """127², contrast 10 and 1000, with the cycle in float32 and in float64."""
     grid = Grid((127, 127))
     phases = TwoPhaseField(0.0, 1.0).sample(grid, key=jr.key(1))
 
@@ -202,7 +208,7 @@ def test_steps_on_two_phases():
         b = jnp.ones(grid.shape)
         return linear_solve(A, b, solver, preconditioner=builder, throw=False)
 
-    for builder in (Multigrid(), Multigrid(cycle_dtype=jnp.float32)):
+    for builder in (Multigrid(), Multigrid(cycle_dtype=None)):
         for contrast, most in ((10.0, 12), (1000.0, 25)):
             solution = solve(jnp.asarray(contrast), builder)
             assert outcome(solution.result) == "successful"
@@ -327,5 +333,9 @@ def test_small_grids_are_solved_at_once():
     A = diffusion_operator(1.0, grid)
     levels, _ = Multigrid().hierarchy(A)
     assert levels == ()
-    matrix = Multigrid().build(A).as_matrix()
-    np.testing.assert_allclose(matrix, np.linalg.inv(A.as_matrix()), atol=1e-13)
+    inverse = np.linalg.inv(A.as_matrix())
+    for builder, atol in ((Multigrid(), 1e-6), (Multigrid(cycle_dtype=None), 1e-13)):
+        matrix = builder.build(A).as_matrix()
+        assert matrix.dtype == jnp.float64
+        scale = np.abs(inverse).max()
+        np.testing.assert_allclose(matrix, inverse, rtol=0, atol=atol * scale)

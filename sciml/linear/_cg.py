@@ -27,6 +27,8 @@ from ._tree import Vector
 # A residual this many times the initial one cannot be the usual non-monotonicity of CG.
 _DIVERGENCE = 1e8
 _MAX_RESTARTS = 2
+# Where rounding alone leaves more than this of b, nobody would call it solved.
+_FLOOR_LIMIT = 1e-2
 
 
 class _State(eqx.Module):
@@ -58,6 +60,12 @@ class CG(AbstractKrylov):
 
         ‖b − A x‖₂ ≤ rtol ‖b‖₂ + atol.
 
+    The default `rtol` stops at the rounding floor where that is higher, and only the
+    default does: 4 ε ‖A (σ∘x)‖₂ with random signs σ, four times what changing the
+    entries of x by ε does to the residual, and at most 1e-2 ‖b‖₂. It grows with
+    ‖A‖ ‖x‖/‖b‖, in single precision to 1e-4 on 31² and 6e-3 on 255² nodes for
+    −Δu = 1, where the error of u is then about 1e-6.
+
     Where the recurrence says so but the recomputed residual does not, CG restarts from
     the latter, twice at most. All other ends have a name, see `sciml.RESULTS`:
     `max_steps_reached`; `indefinite_operator` (pᵀAp ≤ 0); `indefinite_preconditioner`
@@ -68,16 +76,16 @@ class CG(AbstractKrylov):
 
     **Arguments:**
 
-    - `rtol`: relative tolerance. Default 1e-8 for float64, 1e-5 for float32 (its
-        rounding floor is near 1e-6 for moderately conditioned systems). Changing it
-        does not recompile.
+    - `rtol`: relative tolerance. Default 1e-8 for float64, 1e-5 for float32, or the
+        rounding floor. Changing it does not recompile.
     - `atol`: absolute tolerance, in the units of b. Default 0.
     - `max_steps`: static. Default min(10 n, 10,000).
     - `history_length`: how many residuals to keep, static; default `max_steps + 1`.
 
     Statistics: `num_steps`; `relative_residual`, ‖b − A x‖/‖b‖ recomputed at the end;
     `residual_history`, the recurrence's ‖r_k‖/‖b‖ for k = 0, 1, …, NaN beyond
-    `num_steps`; `num_restarts`; `max_steps`.
+    `num_steps`; `tolerance`, what `relative_residual` has to meet; `num_restarts`;
+    `max_steps`.
 
     !!! example
 
@@ -151,12 +159,17 @@ class CG(AbstractKrylov):
         # A zero right-hand side has the solution zero, whatever the initial guess.
         x = tree.where(bnorm == 0, tree.zeros_like(b), x)
         tolerance = self.relative(dtype) * bnorm + self.atol.astype(dtype) / unit
+
+        def accepted(x):
+            floor = self.rounding_floor(A, x, dtype)
+            return jnp.maximum(tolerance, jnp.minimum(floor, _FLOOR_LIMIT * bnorm))
+
         reference = jnp.where(bnorm > 0, bnorm, 1.0)
 
         def running(state: _State):
             return state.status == RUNNING
 
-        def step(state: _State) -> _State:
+        def step(state: _State, believed: Array) -> _State:
             z = M(state.r)
             rz = tree.inner(state.r, z)
             beta = jnp.where(state.fresh, 0.0, rz / state.rz)
@@ -190,7 +203,7 @@ class CG(AbstractKrylov):
                 good,
                 first_of(
                     (~jnp.isfinite(rnorm), NONFINITE),
-                    (rnorm <= tolerance, CONVERGED),
+                    (rnorm <= believed, CONVERGED),
                     (count >= max_steps, MAX_STEPS),
                     (rnorm > _DIVERGENCE * state.history[0] * reference, DIVERGED),
                     (count - best_step >= window, STAGNATED),
@@ -231,7 +244,7 @@ class CG(AbstractKrylov):
             # Reached for the first time, or after the inner loop claimed convergence.
             status = first_of(
                 (~jnp.isfinite(rnorm), NONFINITE),
-                (rnorm <= tolerance, CONVERGED),
+                (rnorm <= accepted(state.x), CONVERGED),
                 (restarts >= _MAX_RESTARTS, STAGNATED),
                 (state.step >= max_steps, MAX_STEPS),
             )
@@ -247,7 +260,10 @@ class CG(AbstractKrylov):
                     history,
                 ),
             )
-            state = jax.lax.while_loop(running, step, restarted)
+            # Below ε times where it started the recurrence knows nothing any more, and
+            # would break down for reasons that are not the operator's.
+            believed = jnp.maximum(tolerance, eps * rnorm)
+            state = jax.lax.while_loop(running, lambda s: step(s, believed), restarted)
             again = (status == RUNNING) & ~first
             claims = (status == RUNNING) & (state.status == CONVERGED)
             return state, restarts + again.astype(jnp.int32), ~claims
@@ -278,6 +294,7 @@ class CG(AbstractKrylov):
             "max_steps": max_steps,
             "num_restarts": restarts,
             "relative_residual": residual,
+            "tolerance": accepted(final.x) / reference,
             "residual_history": final.history,
         }
         return tree.scale(unit, final.x), final.status, stats

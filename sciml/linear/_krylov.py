@@ -9,7 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, Shaped
 
 from . import _tree as tree
 from ._builder import build_preconditioner
@@ -101,6 +101,17 @@ class AbstractKrylov(lx.AbstractLinearSolver[_KrylovState]):
         if self.rtol is None:
             return jnp.asarray(1e-8 if jnp.finfo(dtype).bits >= 64 else 1e-5, dtype)
         return self.rtol.astype(dtype)
+
+    def rounding_floor(self, A: Apply, x: Vector, dtype) -> Shaped[Array, ""]:
+        """The absolute residual below which rounding leaves nothing to be gained at x.
+
+        4 ε ‖A (σ∘x)‖ with random signs σ if rtol is left to us, else 0: what a caller
+        asks for is not relaxed. (By itself x is rounded to about ε/2, which gives an
+        eighth of this; the rest is what several hundred steps of CG add.)
+        """
+        if self.rtol is not None:
+            return jnp.zeros((), dtype)
+        return 4 * jnp.finfo(dtype).eps * tree.norm(A(tree.random_signs(x)))
 
     def init(
         self, operator: lx.AbstractLinearOperator, options: dict[str, Any]

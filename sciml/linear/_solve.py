@@ -180,7 +180,9 @@ def _run(A, M, b, x0, operator, solver, *, checked: bool):
         bad = jnp.abs(offset) > allowed + solver.atol.astype(b.dtype) / unit
         status = jnp.where(bad, jnp.asarray(INFEASIBLE, status.dtype), status)
         residual = tree.norm(tree.subtract(b, A(value)) / unit)
-        stats["relative_residual"] = residual / jnp.where(size > 0, size, 1.0)
+        size = jnp.where(size > 0, size, 1.0)
+        stats["relative_residual"] = residual / size
+        stats["tolerance"] = stats["tolerance"] * tree.norm(compatible / unit) / size
     return value, status, stats
 
 

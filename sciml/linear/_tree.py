@@ -66,6 +66,19 @@ def subtract(x: Vector, y: Vector) -> Vector:
     return jtu.tree_map(jnp.subtract, x, y)
 
 
+def random_signs(x: Vector) -> Vector:
+    """Every entry with a pseudo-random sign, the same at each call."""
+
+    def signed(leaf):
+        # A hash of the index; a generator would cost more than an operator product.
+        index = jnp.arange(leaf.size, dtype=jnp.uint32).reshape(leaf.shape)
+        index = index * jnp.uint32(0x9E3779B1)
+        index = (index ^ (index >> 15)) * jnp.uint32(0x85EBCA6B)
+        return jnp.where((index >> 16) & 1, leaf, -leaf)
+
+    return jtu.tree_map(signed, x)
+
+
 def where(condition: Any, x: Vector, y: Vector) -> Vector:
     """x where the scalar condition holds, else y."""
     return jtu.tree_map(lambda a, b: jnp.where(condition, a, b), x, y)
