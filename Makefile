@@ -55,6 +55,11 @@ $(STAMP):
 	$(PIP) install --quiet --upgrade 'pip>=25.1'
 	@touch $@
 
+# What each purpose installs. (Variables, as a comma would end an argument of `call`.)
+DEMO := '.[cli,amg]'
+TEST := '.[all]' --group test
+CHECK := $(TEST) --group lint --group docs --group build
+
 # While pip works the environment counts as incomplete, so one that was killed half-way
 # is built afresh. A pip that fails by itself has changed nothing: its environment stays.
 # (mv keeps the stamp's date: what else is installed in there stays up to date.)
@@ -66,10 +71,10 @@ define install
 endef
 
 $(STAMP)-demo: pyproject.toml $(STAMP)
-	$(call install,'.[cli,amg]')
+	$(call install,$(DEMO))
 
 $(STAMP)-test: pyproject.toml $(STAMP)
-	$(call install,'.[all]' --group test)
+	$(call install,$(TEST))
 
 $(STAMP)-check: pyproject.toml $(STAMP)
-	$(call install,'.[all]' --group test --group lint --group docs --group build)
+	$(call install,$(CHECK))
