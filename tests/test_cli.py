@@ -396,4 +396,4 @@ def test_demo(tmp_path, capsys):
     assert set(pictures) == {"fields", "training", "start", "large-10", "large-1000"}
     assert set(pictures.values()) == {b"\x89PNG\r\n\x1a\n"}
     loaded = sciml.load(folder / "model.safetensors")
-    assert loaded(np.ones((1, 16, 16), np.float32)).shape == (1, 16, 16)
+    assert loaded(np.ones((1, 15, 15), np.float32)).shape == (1, 15, 15)

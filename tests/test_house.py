@@ -7,6 +7,7 @@ that cannot fail holds nothing.
 import importlib
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -51,6 +52,31 @@ def test_every_folder_is_a_layer():
     # A folder that holds nothing yet has no files for the layer rule to see.
     packages = (path.parent for path in (ROOT / "sciml").glob("*/__init__.py"))
     assert {path.name for path in packages} <= set(LAYERS)
+
+
+# --- the commands ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "target, extras, last",
+    [
+        ("demo", "'.[cli,amg]'", "sciml demo"),
+        ("test", "'.[all]' --group test", "-m pytest -n 2"),
+        ("check", "", "bash .ci/run"),
+        ("types", "--group test --group lint --group docs --group build", "sciml"),
+    ],
+)
+def test_make_says_what_a_shell_understands(target, extras, last):
+    """What would be run in a fresh clone, read by the shell but not carried out."""
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("make is not installed")
+    dry = [make, "--dry-run", "--always-make", f"PYTHON={sys.executable}", target]
+    script = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = script.stdout
+    shell = subprocess.run(["sh", "-n"], input=lines, capture_output=True, text=True)
+    assert shell.returncode == 0, shell.stderr
+    assert extras in lines and last in lines.strip().splitlines()[-1]
 
 
 # --- importing ------------------------------------------------------------------------

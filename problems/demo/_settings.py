@@ -20,7 +20,7 @@ class Training:
     width: int = 16
     depth: int = 4
     num_levels: int = 6
-    num_steps: int = 1000
+    num_steps: int = 900
     batch_size: int = 10
     learning_rate: float = 4e-3
 
@@ -52,7 +52,7 @@ class DemoSettings:
     def smoke(cls) -> "DemoSettings":
         """Everything once, as small as it goes: for tests."""
         return cls(
-            Pairs(points=16, num_train=12, num_test=4),
+            Pairs(points=15, num_train=12, num_test=4),
             Training(width=4, depth=1, num_levels=3, num_steps=4, batch_size=4),
             LargeSystems(points=31, repeats=1, cap=20),
         )
