@@ -4,6 +4,8 @@
 # pyright: reportArgumentType=false, reportCallIssue=false
 # pyright: reportAttributeAccessIssue=false
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -348,6 +350,7 @@ def test_batch_with_one_bad_system():
     b, x0 = jnp.asarray(rng.normal(size=(8, N))), jnp.zeros(N)
     eye, solver = jnp.eye(N), sciml.CG(rtol=1e-9, max_steps=200)
     batched = jax.vmap(solve_dense, (0, 0, None, None, None))
+    without = batched(jnp.asarray(good), b, eye, x0, solver)
     bad = {
         "nonfinite": np.full((N, N), np.nan),
         "indefinite_operator": np.diag(np.linspace(-1, 1, N)),
@@ -358,14 +361,17 @@ def test_batch_with_one_bad_system():
         matrices[3] = matrix
         together = batched(jnp.asarray(matrices), b, eye, x0, solver)
         for k in range(8):
-            mine = jax.tree.map(lambda leaf, k=k: leaf[k], together)
+            take = functools.partial(jax.tree.map, lambda leaf, k=k: leaf[k])
+            mine = take(together)
             if k == 3:
                 assert outcome(mine.result) == name
                 continue
-            alone = solve_dense(matrices[k], b[k], eye, x0, solver)
             assert outcome(mine.result) == "successful"
-            assert int(mine.stats["num_steps"]) == int(alone.stats["num_steps"])
-            np.testing.assert_allclose(mine.value, alone.value, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(mine.value, take(without).value, 0, 1e-12)
+            # By itself it is another program, which rounds in its own way.
+            alone = solve_dense(matrices[k], b[k], eye, x0, solver)
+            assert abs(mine.stats["num_steps"] - alone.stats["num_steps"]) <= 1
+            np.testing.assert_allclose(mine.value, alone.value, rtol=0, atol=1e-8)
 
 
 def test_tolerances_and_vectors_do_not_retrace(getkey):
