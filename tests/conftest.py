@@ -9,10 +9,14 @@ import jax.random as jr
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Compiling dominates the suite's run time, and most of that is optimising programs that
+# run once. (The code of the docs is run as a reader would: optimised.) XLA reads this
+# when its backend starts, which is later.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Compiling dominates the suite's run time; a second run finds the programs again.
+# A second run finds the programs again.
 jax.config.update(
     "jax_compilation_cache_dir",
     str(pathlib.Path(__file__).parents[1] / ".cache" / "jax"),

@@ -221,10 +221,9 @@ def test_default_tolerances_and_dtypes():
 
 
 @pytest.mark.parametrize("preconditioner", [None, Multigrid()])
-@pytest.mark.parametrize("size", [31, 63])
-def test_the_default_tolerance_knows_the_rounding_floor(size, preconditioner):
+def test_the_default_tolerance_knows_the_rounding_floor(preconditioner):
     """float32 cannot reach 1e-5 here, and is as right as it can be all the same."""
-    grid = Grid((size, size))
+    grid = Grid((31, 31))
     b = np.ones(grid.shape)
     exact = linear_solve(diffusion_operator(1.0, grid), b, preconditioner=Multigrid())
     assert float(exact.stats["tolerance"]) == 1e-8
