@@ -21,8 +21,8 @@ class RESULTS(dfx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
 
     indefinite_operator = (
         "The operator is not positive definite: a search direction p with p^T A p <= 0 "
-        "was found. Check its tag; if it is symmetric but indefinite use a solver for "
-        "such operators, e.g. `lineax.GMRES`."
+        "was found. Check its tag; if it is symmetric but indefinite use "
+        "`sciml.linear.MINRES`."
     )
     indefinite_preconditioner = (
         "The preconditioner is not positive definite: a residual r with r^T M r <= 0 "

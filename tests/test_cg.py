@@ -14,6 +14,15 @@ import lineax as lx
 import numpy as np
 import pytest
 import scipy.sparse.linalg as sparse_linalg
+from fault_cases import (
+    DTYPES,
+    RTOL,
+    N,
+    bad_preconditioners,
+    faults,
+    relative_residual,
+    singular,
+)
 from linear_cases import PSD, matrix_operator, outcome, solve_dense, spd_matrix
 
 import sciml
@@ -21,63 +30,7 @@ from sciml.grids import Grid
 from sciml.linear import diffusion_operator, linear_solve
 from sciml.preconditioners import Jacobi
 
-N = 24
-DTYPES = [np.float32, np.float64]
-RTOL = {np.float32: 1e-4, np.float64: 1e-9}
-
-
-def relative_residual(A, x, b):
-    A, x, b = (np.asarray(v, np.float64) for v in (A, x, b))
-    return np.linalg.norm(b - A @ x) / np.linalg.norm(b)
-
-
 # --- faults ---------------------------------------------------------------------------
-
-
-def symmetric_indefinite(size, seed):
-    g = np.random.default_rng(seed).normal(size=(N, N))
-    return np.eye(N) + size * (g + g.T) / 2
-
-
-def singular(seed=1):
-    """A singular matrix and its null vector."""
-    rng = np.random.default_rng(seed)
-    q, _ = np.linalg.qr(rng.normal(size=(N, N)))
-    return (q * np.concatenate([[0.0], np.geomspace(1, 50, N - 1)])) @ q.T, q[:, 0]
-
-
-def faults():
-    A, eye = spd_matrix(N), np.eye(N)
-    b = np.random.default_rng(3).normal(size=N)
-    nan, inf = b.copy(), b.copy()
-    nan[5], inf[5] = np.nan, np.inf
-    spoilt = A.copy()
-    spoilt[4, 4] = np.nan
-    S, null = singular()
-    in_range = b - null * (null @ b)
-    decoupled = A.copy()
-    decoupled[7], decoupled[:, 7] = 0, 0
-    turned = A - 20 * eye
-    bad_m = {"indefinite_preconditioner"}
-    return {
-        "good": (A, b, eye, None, {"successful"}),
-        "M = -I": (A, b, -eye, None, bad_m),
-        "M = 0": (A, b, 0 * eye, None, bad_m),
-        "M = NaN": (A, b, np.full((N, N), np.nan), None, {"nonfinite"}),
-        "M = Inf": (A, b, np.full((N, N), np.inf), None, {"nonfinite"}),
-        "M indefinite": (A, b, symmetric_indefinite(2.0, 0), None, bad_m),
-        "A indefinite": (turned, b, eye, None, {"indefinite_operator"}),
-        "A = -A": (-A, b, eye, None, {"indefinite_operator"}),
-        "A = 0": (0 * A, b, eye, None, {"infeasible"}),
-        "A zero row": (decoupled, b, eye, None, {"infeasible"}),
-        "A NaN": (spoilt, b, eye, None, {"nonfinite"}),
-        "A singular, b in its range": (S, in_range, eye, None, {"successful"}),
-        "A singular, b outside": (S, in_range + null, eye, None, {"infeasible"}),
-        "b NaN": (A, nan, eye, None, {"nonfinite"}),
-        "b Inf": (A, inf, eye, None, {"nonfinite"}),
-        "x0 NaN": (A, b, eye, nan, {"nonfinite"}),
-        "x0 far away": (A, b, eye, 1e4 * b, {"successful"}),
-    }
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -96,19 +49,6 @@ def test_faults_are_named(case, dtype):
         np.testing.assert_allclose(reported, recomputed, rtol=2e-2, atol=1e-5 * rtol)
         if outcome(solution.result) == "successful":
             assert recomputed <= 1.01 * rtol
-
-
-def bad_preconditioners(seed):
-    g = np.random.default_rng(seed).normal(size=(N, N)) / np.sqrt(N)
-    inverse = np.linalg.inv(spd_matrix(N))
-    yield np.eye(N) + 0.3 * (g + g.T)
-    yield np.eye(N) + 0.6 * (g + g.T)
-    yield np.eye(N) + 0.1 * g
-    yield np.eye(N) + 0.5 * (g - g.T)
-    yield g
-    yield inverse + 0.3 * g @ inverse
-    yield g @ g.T - 0.3 * np.eye(N)
-    yield np.diag(np.sign(g[0]))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -2,8 +2,14 @@
 
 from ._builder import AbstractPreconditioner as AbstractPreconditioner, frozen as frozen
 from ._cg import CG as CG
+from ._convert import from_scipy as from_scipy, to_scipy as to_scipy
+from ._diagonal_operator import DiagonalsOperator as DiagonalsOperator
+from ._ell_operator import PaddedRowsOperator as PaddedRowsOperator
+from ._flexible_cg import FlexibleCG as FlexibleCG
 from ._function_operator import SymmetricOperator as SymmetricOperator
+from ._gmres import GMRES as GMRES
 from ._krylov import AbstractKrylov as AbstractKrylov
+from ._minres import MINRES as MINRES
 from ._solution import Solution as Solution
 from ._solve import adjoint_solve as adjoint_solve, linear_solve as linear_solve
 from ._stencil_operator import (

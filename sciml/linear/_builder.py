@@ -1,7 +1,7 @@
 """From a preconditioner builder, or a finished operator, to an operator that fits A."""
 
 import abc
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import equinox as eqx
 import jax
@@ -17,6 +17,9 @@ class AbstractPreconditioner(eqx.Module):
     Set up once, apply many times: `M = builder.build(A)` does the work that depends on
     A only; `M.mv(r)` can be jitted, vmapped and runs on the device.
     """
+
+    on_host: ClassVar[bool] = False
+    """Whether `build` reads A's entries, so that they must not be traced."""
 
     @abc.abstractmethod
     def build(self, operator: lx.AbstractLinearOperator) -> lx.AbstractLinearOperator:

@@ -2,22 +2,20 @@
 
 import abc
 import difflib
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, Shaped
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from . import _tree as tree
 from ._builder import build_preconditioner
 from ._status import lineax_result, our_result
 from ._tree import Vector
+from ._verified import Apply, KrylovOutput
 
-Apply = Callable[[Vector], Vector]
-KrylovOutput = tuple[Vector, Int[Array, ""], dict[str, Any]]
 _KrylovState = tuple[
     lx.AbstractLinearOperator, lx.AbstractLinearOperator | None, "_Static"
 ]

@@ -20,7 +20,6 @@ from ._stencil_operator import constant_vector
 from ._tree import Vector
 
 
-@eqx.filter_jit
 def linear_solve(
     operator: lx.AbstractLinearOperator,
     vector: PyTree[ArrayLike],
@@ -75,6 +74,13 @@ def linear_solve(
     """
     if solver is None:
         solver = CG()
+    if isinstance(preconditioner, AbstractPreconditioner) and preconditioner.on_host:
+        preconditioner = preconditioner.build(operator)
+    return _compiled(operator, vector, solver, preconditioner, x0, throw)
+
+
+@eqx.filter_jit
+def _compiled(operator, vector, solver, preconditioner, x0, throw) -> Solution:
     b = _as_vector("vector", vector, operator.out_structure())
     if x0 is not None:
         x0 = _as_vector("x0", x0, operator.in_structure())

@@ -1,6 +1,12 @@
 """Builders that make M ≈ A⁻¹ from A: set up once, apply many times."""
 
 from ..linear import AbstractPreconditioner as AbstractPreconditioner
+from ._algebraic import (
+    AbstractAggregation as AbstractAggregation,
+    AlgebraicMultigrid as AlgebraicMultigrid,
+    RugeStuben as RugeStuben,
+    SmoothedAggregation as SmoothedAggregation,
+)
 from ._coarse_operators import (
     AbstractCoarseOperator as AbstractCoarseOperator,
     Galerkin as Galerkin,
@@ -13,6 +19,7 @@ from ._smoothers import (
     AbstractSmoothing as AbstractSmoothing,
     Chebyshev as Chebyshev,
     DampedJacobi as DampedJacobi,
+    SmoothableMatrix as SmoothableMatrix,
 )
 from ._transfer import (
     AbstractTransfer as AbstractTransfer,

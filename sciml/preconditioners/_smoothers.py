@@ -1,22 +1,48 @@
 """Smoothers that converge in the energy norm, whatever the coefficients are."""
 
 import abc
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..grids import SymmetricStencil
-
 Field = Float[Array, "*space"]
 Padded = Float[Array, "..."]
+
+
+@runtime_checkable
+class SmoothableMatrix(Protocol):
+    """What a smoother asks of a matrix: `sciml.grids.SymmetricStencil` has it all.
+
+    Products are taken from a padded form of the field, so that iterations can keep it;
+    matrices that need no padding return the field itself.
+    """
+
+    diagonal: Any
+
+    def pad(self, u: Any) -> Any:
+        """The form of u that `apply` reads."""
+        ...
+
+    def interior(self, padded: Any) -> Any:
+        """u from `pad(u)`."""
+        ...
+
+    def apply(self, padded: Any) -> Any:
+        """A u from `pad(u)`."""
+        ...
+
+    def absolute_row_sums(self) -> Any:
+        """Σ_j |A_ij|."""
+        ...
 
 
 class AbstractSmoother(eqx.Module):
     """Describes a smoother; `build` fits it to one level's stencil."""
 
     @abc.abstractmethod
-    def build(self, stencil: SymmetricStencil) -> "AbstractSmoothing":
+    def build(self, stencil: SmoothableMatrix) -> "AbstractSmoothing":
         """The smoothing iteration for this stencil."""
 
 
@@ -28,7 +54,7 @@ class AbstractSmoothing(eqx.Module):
     """
 
     @abc.abstractmethod
-    def __call__(self, A: SymmetricStencil, padded: Padded | None, f: Field) -> Field:
+    def __call__(self, A: SmoothableMatrix, padded: Padded | None, f: Field) -> Field:
         """The improved u.
 
         **Arguments:**
@@ -65,7 +91,7 @@ class Chebyshev(AbstractSmoother):
         if not 0 < self.lower < 1:
             raise ValueError(f"lower: expected a number in (0, 1), got {self.lower}.")
 
-    def build(self, stencil: SymmetricStencil) -> "ChebyshevSmoothing":
+    def build(self, stencil: SmoothableMatrix) -> "ChebyshevSmoothing":
         """Bounds the spectrum of D⁻¹A; one pass over the stencil."""
         inverse = 1.0 / stencil.diagonal
         bound = jnp.max(stencil.absolute_row_sums() * inverse)
@@ -79,7 +105,7 @@ class ChebyshevSmoothing(AbstractSmoothing):
     degree: int = eqx.field(static=True)
     lower: float = eqx.field(static=True)
 
-    def __call__(self, A: SymmetricStencil, padded: Padded | None, f: Field) -> Field:
+    def __call__(self, A: SmoothableMatrix, padded: Padded | None, f: Field) -> Field:
         """The improved u."""
         # Saad, Iterative Methods for Sparse Linear Systems, algorithm 12.1, with the
         # interval's centre and half-width in units of the bound; the previous step is
@@ -132,7 +158,7 @@ class DampedJacobi(AbstractSmoother):
         if not 0 < self.omega < 1:
             raise ValueError(f"omega: expected a number in (0, 1), got {self.omega}.")
 
-    def build(self, stencil: SymmetricStencil) -> "JacobiSmoothing":
+    def build(self, stencil: SmoothableMatrix) -> "JacobiSmoothing":
         """Scales the diagonal; one pass over the stencil."""
         inverse = 1.0 / stencil.diagonal
         bound = jnp.max(stencil.absolute_row_sums() * inverse)
@@ -145,7 +171,7 @@ class JacobiSmoothing(AbstractSmoothing):
     weights: Field
     num_steps: int = eqx.field(static=True)
 
-    def __call__(self, A: SymmetricStencil, padded: Padded | None, f: Field) -> Field:
+    def __call__(self, A: SmoothableMatrix, padded: Padded | None, f: Field) -> Field:
         """The improved u."""
         u = f
         for _ in range(self.num_steps):

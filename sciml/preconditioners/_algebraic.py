@@ -1,0 +1,283 @@
+"""Algebraic multigrid: set up on the host by PyAMG, applied on the device."""
+
+import abc
+import math
+import warnings
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import lineax as lx
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float
+
+from ..linear import (
+    AbstractLevel,
+    AbstractPreconditioner,
+    SymmetricOperator,
+    from_scipy,
+    to_scipy,
+    v_cycle,
+)
+from ._smoothers import AbstractSmoother, AbstractSmoothing, Chebyshev
+
+Vector = Float[Array, " n"]
+# A SciPy CSR matrix. (SciPy's sparse module changes the warning filters of whoever
+# imports it; it is imported where it is used.)
+Matrix = Any
+
+
+class AbstractAggregation(eqx.Module):
+    """How unknowns are coarsened: a matrix to its hierarchy, on the host."""
+
+    @abc.abstractmethod
+    def hierarchy(
+        self, matrix: Matrix, max_coarse_size: int
+    ) -> tuple[list[tuple[Matrix, Matrix]], Matrix]:
+        """(A, P) of each level, finest first, and the coarsest A."""
+
+
+class RugeStuben(AbstractAggregation):
+    """Classical coarsening: a subset of the unknowns, interpolation from its entries.
+
+    The choice for scalar diffusion, whatever the coefficients.
+
+    **Arguments:**
+
+    - `strength`: an entry counts as strong from this fraction of its row's largest on.
+        Default 0.25.
+
+    Source: Ruge & Stüben, in *Multigrid Methods* (ed. McCormick), SIAM 1987, ch. 4.
+    """
+
+    strength: float = eqx.field(static=True, default=0.25)
+
+    def hierarchy(self, matrix, max_coarse_size):
+        """(A, P) of each level, finest first, and the coarsest A."""
+        pyamg = _pyamg()
+        # PyAMG's own smoothers are not used.
+        return _levels(
+            pyamg.ruge_stuben_solver(
+                matrix,
+                strength=("classical", {"theta": self.strength}),
+                max_coarse=max_coarse_size,
+                max_levels=30,
+                presmoother=None,
+                postsmoother=None,
+            )
+        )
+
+
+class SmoothedAggregation(AbstractAggregation):
+    """Aggregates of unknowns, their piecewise constant interpolation smoothed once.
+
+    Coarser and cheaper than `RugeStuben`, for more steps.
+
+    **Arguments:**
+
+    - `strength`: default 0, every entry counts.
+
+    Source: Vaněk, Mandel & Brezina, Computing 56 (1996) 179.
+    """
+
+    strength: float = eqx.field(static=True, default=0.0)
+
+    def hierarchy(self, matrix, max_coarse_size):
+        """(A, P) of each level, finest first, and the coarsest A."""
+        pyamg = _pyamg()
+        return _levels(
+            pyamg.smoothed_aggregation_solver(
+                matrix,
+                strength=("symmetric", {"theta": self.strength}),  # pyright: ignore[reportArgumentType]
+                max_coarse=max_coarse_size,
+                max_levels=30,
+                presmoother=None,
+                postsmoother=None,
+            )
+        )
+
+
+class AlgebraicMultigrid(AbstractPreconditioner):
+    """One V-cycle of algebraic multigrid: for matrices that come without a grid.
+
+    PyAMG builds the hierarchy from the entries of A, on the host; it is applied on the
+    device, under `jit` and `vmap`, as sparse operators with smoothers whose spectrum is
+    bounded level by level, which keeps M symmetric positive definite. (With the plain
+    Jacobi smoother of weight 1 the same hierarchy can take tens of times the steps.)
+
+    Set-up happens outside `jit`: `linear_solve(..., preconditioner=
+    AlgebraicMultigrid())` does it where A's entries are known; under `jit` build M
+    before and pass it. No derivative flows into M.
+
+    **Arguments:**
+
+    - `aggregation`: `RugeStuben()` (default) or `SmoothedAggregation()`.
+    - `smoother`: before and after each coarse correction. Default `Chebyshev(2)`.
+    - `max_coarse_size`: the level with at most so many unknowns is solved exactly.
+        Default 100.
+    - `cycle_dtype`: as for `Multigrid`: float32 by default, None for A's precision.
+
+    **Raises:** `TypeError` for an operator whose entries are not known, or are traced;
+    `ImportError` without PyAMG, which is the extra `amg`.
+
+    !!! example
+
+        ```python
+        import jax.numpy as jnp
+        import lineax as lx
+        import scipy.sparse as sp
+        import sciml
+
+        csr = sp.diags([-1.0, 2.0, -1.0], [-1, 0, 1], shape=(999, 999)).tocsr()
+        A = sciml.linear.from_scipy(csr, lx.positive_semidefinite_tag)
+        M = sciml.preconditioners.AlgebraicMultigrid().build(A)
+        solution = sciml.linear_solve(A, jnp.ones(999), sciml.CG(), preconditioner=M)
+        ```
+    """
+
+    aggregation: AbstractAggregation = RugeStuben()
+    smoother: AbstractSmoother = Chebyshev(2)
+    max_coarse_size: int = eqx.field(static=True, default=100)
+    cycle_dtype: Any = eqx.field(static=True, default=jnp.float32)
+
+    on_host: ClassVar[bool] = True
+
+    def build(self, operator: lx.AbstractLinearOperator) -> SymmetricOperator:
+        """The V-cycle for this operator, as a lineax operator."""
+        if any(isinstance(leaf, Tracer) for leaf in jtu.tree_leaves(operator)):
+            raise TypeError(
+                "operator: AlgebraicMultigrid is set up on the host and needs A's "
+                "entries, which are traced here. Build M = AlgebraicMultigrid()."
+                "build(A) outside of jit (vmap, grad) and pass M as the preconditioner."
+            )
+        structure = operator.in_structure()
+        matrix = to_scipy(operator)
+        if np.iscomplexobj(matrix.data):
+            raise TypeError("operator: AlgebraicMultigrid takes real operators only.")
+        dtype = matrix.dtype if self.cycle_dtype is None else self.cycle_dtype
+        # Scaled, so that its entries stay within the cycle's range in any units.
+        unit = float(np.max(np.abs(matrix.diagonal()), initial=0.0))
+        unit = unit if 0.0 < unit < math.inf else 1.0
+        matrix.data = matrix.data / unit
+        # PyAMG's C++ wants sorted 32-bit indices and double precision.
+        matrix = matrix.astype(np.float64)
+        matrix.sort_indices()
+        _check(matrix, "A")
+        found, coarsest = self.aggregation.hierarchy(matrix, self.max_coarse_size)
+        for number, (A, _) in enumerate([*found[1:], (coarsest, None)], 1):
+            _check(A, f"the coarse matrix of level {number}")
+        levels = tuple(_level(A, P, self.smoother, dtype) for A, P in found)
+        inverse = jnp.asarray(_pseudo_inverse(coarsest), dtype)
+        scale = jnp.asarray(1.0 / unit, jtu.tree_leaves(structure)[0].dtype)
+        return SymmetricOperator(
+            _Cycle(levels, inverse, scale), structure, lx.positive_semidefinite_tag
+        )
+
+
+class _Entries(eqx.Module):
+    """A sparse matrix with what smoothers ask of it; vectors need no padding."""
+
+    operator: lx.AbstractLinearOperator
+    diagonal: Vector
+    sums: Vector
+
+    def pad(self, u):
+        return u
+
+    def interior(self, padded):
+        return padded
+
+    def apply(self, padded):
+        return self.operator.mv(padded)
+
+    def absolute_row_sums(self):
+        return self.sums
+
+
+class _Level(AbstractLevel):
+    matrix: _Entries
+    smoothing: AbstractSmoothing
+    interpolation: lx.AbstractLinearOperator
+
+    def pre_smooth(self, u, f):
+        return self.smoothing(self.matrix, u, f)
+
+    def restrict(self, u, f):
+        return None, self.interpolation.transpose().mv(f - self.matrix.apply(u))
+
+    def prolong(self, u, coarse_u):
+        return u + self.interpolation.mv(coarse_u)
+
+    def post_smooth(self, u, f):
+        return self.smoothing(self.matrix, u, f)
+
+
+class _Cycle(eqx.Module):
+    levels: tuple[_Level, ...]
+    inverse: Float[Array, "n n"]
+    scale: Array
+
+    def __call__(self, f):
+        leaves, tree = jtu.tree_flatten(f)
+        (leaf,) = leaves
+        solve = lambda u, g: jnp.matmul(
+            self.inverse, g, precision=jax.lax.Precision.HIGHEST
+        )
+        u = v_cycle(self.levels, solve, leaf.ravel().astype(self.inverse.dtype))
+        u = u.astype(leaf.dtype).reshape(leaf.shape) * self.scale
+        return jtu.tree_unflatten(tree, [u])
+
+
+def _level(A: Matrix, P: Matrix, smoother: AbstractSmoother, dtype):
+    matrix = _Entries(
+        from_scipy(A, lx.positive_semidefinite_tag, dtype=dtype),
+        jnp.asarray(A.diagonal(), dtype),
+        jnp.asarray(abs(A) @ np.ones(A.diagonal().size), dtype),
+    )
+    return _Level(matrix, smoother.build(matrix), from_scipy(P, dtype=dtype))
+
+
+def _check(matrix: Matrix, name: str) -> None:
+    """Raise a `ValueError` unless entries are finite and the diagonal is positive."""
+    diagonal = matrix.diagonal()
+    if np.isfinite(matrix.data).all() and (diagonal > 0).all():
+        return
+    worst = int(np.argmin(np.where(np.isfinite(diagonal), diagonal, -np.inf)))
+    hint = (
+        "Is A positive definite?"
+        if name == "A"
+        else "The interpolation does not suit A; try the other aggregation, "
+        "SmoothedAggregation() or RugeStuben()."
+    )
+    raise ValueError(
+        "operator: AlgebraicMultigrid needs finite entries and a positive diagonal, "
+        f"but {name} has {diagonal[worst]:.3g} on it in row {worst}. {hint}"
+    )
+
+
+def _pseudo_inverse(matrix: Matrix) -> np.ndarray:
+    """A⁺, without the eigenvalues that are zero but for rounding."""
+    values, vectors = np.linalg.eigh(matrix.toarray())
+    keep = values > values.size * 1e-14 * values[-1]
+    inverse = np.where(keep, 1.0 / np.where(keep, values, 1.0), 0.0)
+    return (vectors * inverse) @ vectors.T
+
+
+def _levels(solver):
+    pairs = [(l.A.tocsr(), l.P.tocsr()) for l in solver.levels[:-1]]
+    return pairs, solver.levels[-1].A.tocsr()
+
+
+def _pyamg():
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pyamg
+    except ImportError as error:
+        raise ImportError(
+            "AlgebraicMultigrid needs PyAMG: pip install 'sciml-solvers[amg]'."
+        ) from error
+    return pyamg
