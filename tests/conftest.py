@@ -10,8 +10,8 @@ import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Compiling dominates the suite's run time, and most of that is optimising programs that
-# run once. (The code of the docs is run as a reader would: optimised.) XLA reads this
-# when its backend starts, which is later.
+# run once. XLA reads this when its backend starts, which is later; so do the processes
+# that tests start.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -28,7 +28,11 @@ from sciml.grids import (
 from sciml.linear import diffusion_operator, linear_solve
 
 KINDS = [(ndim, name) for ndim in (1, 2, 3) for name in boundaries(ndim)]
-SIZES = {1: (16, 32, 64, 128), 2: (8, 16, 32, 64), 3: (8, 12, 18, 27)}
+SIZES = {
+    1: (16, 24, 36, 54, 81),
+    2: (10, 15, 22, 33, 50),
+    3: (8, 11, 15, 20, 27),
+}
 SMALL = {1: (9,), 2: (5, 6), 3: (4, 3, 5)}
 
 
