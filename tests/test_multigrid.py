@@ -60,7 +60,7 @@ SHAPES = {1: [(13,), (12,)], 2: [(7, 8), (8, 7)], 3: [(5, 4, 4), (4, 5, 6)]}
 
 
 def stratified():
-    """Every condition with the default; in 2-D another builder, too, and sizes in turn."""
+    """Every condition with the default, in 2-D another builder, too; sizes in turn."""
     others = itertools.cycle([k for k in BUILDERS if k != "default"])
     turn = itertools.count()
     for ndim, shapes in SHAPES.items():
