@@ -17,6 +17,36 @@ from ._verified import Limits, Pass, Progress
 Direction = Callable[[Any, Vector], tuple[Any, Vector, Vector, Array, Array]]
 
 
+def advance(
+    progress: Progress,
+    r: Vector,
+    p: Vector,
+    q: Vector,
+    alpha: Array,
+    status: Array,
+    limits: Limits,
+) -> tuple[Progress, Vector]:
+    """x + α p and r − α q, q = A p, judged; nothing moves where `status` is an end."""
+    good = status == RUNNING
+    alpha = jnp.where(good, alpha, 0.0)
+    # A broken direction may hold NaN, and 0 · NaN is NaN.
+    zero = tree.zeros_like(p)
+    p, q = tree.where(good, (p, q), (zero, zero))
+    r = tree.axpy(-alpha, q, r)
+    rnorm = tree.norm(r)
+    count = progress.step + good.astype(jnp.int32)
+    best, best_step, after = limits.judge(progress, rnorm, count)
+    progress = Progress(
+        x=tree.axpy(alpha, p, progress.x),
+        best=best,
+        best_step=best_step,
+        step=count,
+        status=jnp.where(good, after, status),
+        history=limits.record(progress.history, count, rnorm),
+    )
+    return progress, r
+
+
 def descent(direction: Direction, restart: Callable[[Any], Any]) -> Pass:
     """The pass that takes steps along the directions of a method.
 
@@ -36,24 +66,7 @@ def descent(direction: Direction, restart: Callable[[Any], Any]) -> Pass:
         def step(carry):
             progress, memory, r = carry
             memory, p, q, alpha, status = direction(memory, r)
-            good = status == RUNNING
-            alpha = jnp.where(good, alpha, 0.0)
-            # A broken direction may hold NaN, and 0 · NaN is NaN.
-            zero = tree.zeros_like(p)
-            p, q = tree.where(good, (p, q), (zero, zero))
-            x = tree.axpy(alpha, p, progress.x)
-            r = tree.axpy(-alpha, q, r)
-            rnorm = tree.norm(r)
-            count = progress.step + good.astype(jnp.int32)
-            best, best_step, after = limits.judge(progress, rnorm, count)
-            progress = Progress(
-                x=x,
-                best=best,
-                best_step=best_step,
-                step=count,
-                status=jnp.where(good, after, status),
-                history=limits.record(progress.history, count, rnorm),
-            )
+            progress, r = advance(progress, r, p, q, alpha, status, limits)
             return progress, memory, r
 
         progress, memory, _ = jax.lax.while_loop(

@@ -56,15 +56,14 @@ class FlexibleCG(AbstractKrylov):
 
     **Arguments:**
 
-    - `num_directions`: static. Default 5, the fewest with which incomplete Cholesky
-        perturbed by a nonlinear term of 60 % still converged.
+    - `num_directions`: static. Default 5: one or two are not enough for an M that is
+        far from linear.
     - `rtol`, `atol`, `max_steps`, `history_length`: as for `sciml.CG`.
 
     !!! example
 
         ```python
         import jax.numpy as jnp
-        import lineax as lx
         import sciml
 
         A = sciml.linear.diffusion_operator(1.0, sciml.grids.Grid((31, 31)))

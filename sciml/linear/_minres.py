@@ -7,6 +7,7 @@ import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from . import _tree as tree
+from ._descent import advance
 from ._krylov import AbstractKrylov
 from ._status import (
     CONVERGED,
@@ -176,15 +177,9 @@ class MINRES(AbstractKrylov):
                 # the null space. A small eigenvalue looks the same for a while: it gets
                 # two more chances, from the recomputed residual.
                 least = (ar <= 4 * eps**0.5 * largest) & (cosine**2 <= 16 * eps)
-                good = status == RUNNING
-                length = jnp.where(good, cosine * s.eta, 0.0)
-                blank = tree.zeros_like(w)
-                w, aw = tree.where(good, (w, aw), (blank, blank))
-                x = tree.axpy(length, w, progress.x)
-                r = tree.axpy(-length, aw, r)
-                rnorm = tree.norm(r)
-                count = progress.step + good.astype(jnp.int32)
-                best, best_step, after = limits.judge(progress, rnorm, count)
+                length = cosine * s.eta
+                progress, r = advance(progress, r, w, aw, length, status, limits)
+                after = progress.status
                 # Nothing new: the space is exhausted, and the residual is recomputed.
                 exhausted = (gamma <= 10 * eps * largest) & (after == RUNNING)
                 after = jnp.where(exhausted, CONVERGED, after)
@@ -192,14 +187,7 @@ class MINRES(AbstractKrylov):
                 verdict = jnp.where(suspicions >= 2, INFEASIBLE, CONVERGED)
                 after = jnp.where(least, verdict, after)
                 suspicions = suspicions + least.astype(jnp.int32)
-                progress = Progress(
-                    x=x,
-                    best=best,
-                    best_step=best_step,
-                    step=count,
-                    status=jnp.where(good, after, status),
-                    history=limits.record(progress.history, count, rnorm),
-                )
+                progress = eqx.tree_at(lambda p: p.status, progress, after)
                 state = _Lanczos(
                     v=v,
                     v_old=s.v,

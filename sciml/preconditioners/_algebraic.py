@@ -106,7 +106,7 @@ class AlgebraicMultigrid(AbstractPreconditioner):
     PyAMG builds the hierarchy from the entries of A, on the host; it is applied on the
     device, under `jit` and `vmap`, as sparse operators with smoothers whose spectrum is
     bounded level by level, which keeps M symmetric positive definite. (With the plain
-    Jacobi smoother of weight 1 the same hierarchy can take tens of times the steps.)
+    Jacobi smoother of weight 1 the same hierarchy can take many times the steps.)
 
     Set-up happens outside `jit`: `linear_solve(..., preconditioner=
     AlgebraicMultigrid())` does it where A's entries are known; under `jit` build M

@@ -145,8 +145,8 @@ class Multigrid(AbstractPreconditioner):
         float64 A too: that halves the memory traffic of each application, while the
         set-up, CG and its residuals stay in float64, and so does what it converges to.
         The price is an M that is symmetric to float32 rounding only; from contrast 1 to
-        1e6 it left the number of CG steps unchanged or cost one. Vectors must lie
-        within float32's range (`sciml.CG` scales its own). None for A's precision.
+        1e6 and to 1e-8 it left the number of CG steps unchanged or cost one. Vectors
+        must lie within float32's range (`sciml.CG` scales its own). None for A's.
 
     **Raises:** `TypeError` for an operator that carries no grid.
 
