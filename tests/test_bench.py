@@ -10,8 +10,8 @@ import problems
 import sciml
 from problems.bench import bench_linear
 from problems.bench._contraction import contraction_factor
-from problems.bench._linear import csr_of
 from sciml.grids import Dirichlet, Grid, Neumann, Periodic, diffusion_stencil
+from sciml.linear import StencilOperator, to_scipy
 from sciml.preconditioners import Chebyshev, Multigrid
 
 GRIDS = {
@@ -33,7 +33,7 @@ def test_csr_is_the_dense_matrix(name, getkey):
     grid = GRIDS[name]
     coefficient = jr.uniform(getkey(), grid.shape, minval=0.1, maxval=10.0)
     stencil = diffusion_stencil(coefficient, grid)
-    matrix = csr_of(stencil)
+    matrix = to_scipy(StencilOperator(stencil, grid))
     dense = np.asarray(stencil.dense())
     np.testing.assert_array_equal(matrix.toarray(), dense)
     assert matrix.nnz == np.count_nonzero(dense)  # no zeros and no duplicates
@@ -45,7 +45,7 @@ def test_csr_of_a_galerkin_stencil(getkey):
     A, _ = problem.assemble(problem.sample_coefficient(key=getkey()))
     levels, coarsest = Multigrid(max_coarse_size=20).hierarchy(A)
     assert len(levels) == 1 and len(coarsest.offsets) == 4
-    matrix = csr_of(coarsest).toarray()
+    matrix = to_scipy(StencilOperator(coarsest, Grid(coarsest.shape))).toarray()
     np.testing.assert_array_equal(matrix, np.asarray(coarsest.dense()))
 
 
@@ -141,7 +141,7 @@ def test_all_methods_solve_the_same_system():
     A, b = problem.assemble(problem.sample_coefficient(key=jr.key(5)))
     vector = np.asarray(b).ravel()
     solution = sciml.linear_solve(A, b, sciml.CG(rtol=1e-12))
-    residual = vector - csr_of(A.stencil) @ np.asarray(solution.value).ravel()
+    residual = vector - to_scipy(A) @ np.asarray(solution.value).ravel()
     assert np.linalg.norm(residual) <= 1.1e-12 * np.linalg.norm(vector)
 
 

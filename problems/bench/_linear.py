@@ -9,12 +9,10 @@ import equinox as eqx
 import jax
 import jax.random as jr
 import numpy as np
-import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
 import sciml
-from sciml.grids import SymmetricStencil
-from sciml.linear import StencilOperator
+from sciml.linear import StencilOperator, to_scipy
 from sciml.preconditioners import Jacobi, Multigrid
 
 from .._diffusion import Diffusion
@@ -68,7 +66,7 @@ def bench_linear(
             "sciml CG": _Ours(problem, coefficient, None, rtol, cap),
             **_rivals(A, b, rtol),
         }
-        matrix, vector = csr_of(A.stencil), np.asarray(b).ravel()
+        matrix, vector = to_scipy(A), np.asarray(b).ravel()
         runs: dict[str, list[Row]] = {name: [] for name in methods}
         for _ in range(repeats + 1):
             for name, method in methods.items():
@@ -140,7 +138,7 @@ class _Ours:
 
 
 def _rivals(A: StencilOperator, b, rtol: float) -> dict[str, Callable[[], Row]]:
-    matrix = csr_of(A.stencil)
+    matrix = to_scipy(A)
     vector = np.asarray(b).ravel()
 
     def direct():
@@ -196,23 +194,6 @@ def _rivals(A: StencilOperator, b, rtol: float) -> dict[str, Callable[[], Row]]:
         pyamg.smoothed_aggregation_solver
     )
     return rivals
-
-
-def csr_of(stencil: SymmetricStencil) -> sp.csr_matrix:
-    """A stencil's matrix in SciPy's CSR format, fields flattened in C order."""
-    size = int(np.prod(stencil.shape))
-    index = np.arange(size).reshape(stencil.shape)
-    entries = [(index, index, np.asarray(stencil.diagonal))]
-    for offset in stencil.offsets:
-        for sign in (1, -1):
-            shift = tuple(sign * k for k in offset)
-            neighbour = np.roll(index, tuple(-k for k in shift), range(index.ndim))
-            entries.append((index, neighbour, np.asarray(stencil.coupling(shift))))
-    rows = np.concatenate([i.ravel() for i, _, _ in entries])
-    columns = np.concatenate([j.ravel() for _, j, _ in entries])
-    values = np.concatenate([v.ravel() for _, _, v in entries])
-    keep = values != 0
-    return sp.csr_matrix((values[keep], (rows[keep], columns[keep])), (size, size))
 
 
 _RESULT_NAMES = (
