@@ -12,6 +12,11 @@ from ._krylov import AbstractKrylov as AbstractKrylov
 from ._minres import MINRES as MINRES
 from ._solution import Solution as Solution
 from ._solve import adjoint_solve as adjoint_solve, linear_solve as linear_solve
+from ._spectrum import (
+    Spectrum as Spectrum,
+    absolute_row_sums as absolute_row_sums,
+    estimate_spectrum as estimate_spectrum,
+)
 from ._stencil_operator import (
     StencilOperator as StencilOperator,
     diffusion_operator as diffusion_operator,

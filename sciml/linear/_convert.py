@@ -98,8 +98,7 @@ def from_scipy(
     if tags & symmetric:
         _check_symmetry(csr, (size, num_columns))
     target = _target_dtype(csr.dtype, dtype)
-    # (NumPy knows types that JAX does not, such as extended precision.)
-    values = jnp.asarray(csr.data.astype(target), target)
+    values = csr.data.astype(target)
 
     columns = csr.indices.astype(np.int64)
     rows = np.repeat(np.arange(size), np.diff(csr.indptr))
@@ -108,7 +107,7 @@ def from_scipy(
         fits = len(offsets) * size <= _MAX_FILL * csr.nnz
         if fits and len(offsets) <= _MAX_DIAGONALS:
             table = np.zeros((len(offsets), size), values.dtype)
-            table[diagonal, rows] = np.asarray(values)
+            table[diagonal, rows] = values
             return DiagonalsOperator(offsets.tolist(), table, tags)
     return PaddedRowsOperator(rows, columns, values, (size, num_columns), tags)
 

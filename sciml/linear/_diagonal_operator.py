@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, ArrayLike, Inexact
+from jaxtyping import Array, ArrayLike, Float, Inexact
 
 from ._protocol import register_operator
 
@@ -119,6 +119,13 @@ class DiagonalsOperator(lx.AbstractLinearOperator):
     def diagonal_entries(self) -> Inexact[Array, " n"]:
         """The main diagonal."""
         return self._diagonal(0)
+
+    def absolute_row_sums(self) -> Float[Array, " n"]:
+        """Σ_j |A_ij|."""
+        size = self.values.shape[1]
+        columns = np.arange(size) + np.reshape(self.offsets, (-1, 1)).astype(int)
+        inside = jnp.asarray((columns >= 0) & (columns < size))
+        return jnp.sum(jnp.abs(jnp.where(inside, self.values, 0)), axis=0)
 
     def transpose(self) -> "DiagonalsOperator":
         """Aᵀ, exactly; itself where it is real and tagged symmetric.

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, ArrayLike, Inexact, Int32
+from jaxtyping import Array, ArrayLike, Float, Inexact, Int32
 
 from ._protocol import register_operator
 
@@ -99,7 +99,8 @@ class PaddedRowsOperator(lx.AbstractLinearOperator):
         shape: tuple[int, int],
         tags: object | frozenset[object] = frozenset(),
     ):
-        values = jnp.asarray(values)
+        if not isinstance(values, np.ndarray):
+            values = jnp.asarray(values)
         num_rows, num_columns = shape = (int(shape[0]), int(shape[1]))
         if min(shape) < 1 or max(shape) >= 2**31:
             raise ValueError(
@@ -123,7 +124,12 @@ class PaddedRowsOperator(lx.AbstractLinearOperator):
                 f"tags: claim a symmetric matrix, but shape is {shape}; drop the tag."
             )
         self._layout, entries = _lay_out(rows, columns, shape)
-        self.values = _fill(values, _indices(entries))
+        if isinstance(values, np.ndarray):
+            # On the host each bucket's shape costs no compilation.
+            padded = np.append(values, np.zeros_like(values, shape=1))
+            self.values = tuple(jnp.asarray(padded[bucket]) for bucket in entries)
+        else:
+            self.values = _fill(values, _indices(entries))
         if self._is_own_transpose():
             self._other = self._forth = self._back = None
         else:
@@ -166,6 +172,10 @@ class PaddedRowsOperator(lx.AbstractLinearOperator):
     def diagonal_entries(self) -> Inexact[Array, " n"]:
         """The main diagonal, of the length of the shorter side."""
         return self._diagonal(0)
+
+    def absolute_row_sums(self) -> Float[Array, " num_rows"]:
+        """Σ_j |A_ij|; entries at one position count one by one."""
+        return self._joined([jnp.sum(jnp.abs(v), axis=0) for v in self._entries()])
 
     def transpose(self) -> "PaddedRowsOperator":
         """Aᵀ, exactly; itself where it is real and tagged symmetric.

@@ -74,6 +74,10 @@ class StencilOperator(lx.AbstractLinearOperator):
         """The diagonal, as a field."""
         return self.stencil.diagonal
 
+    def absolute_row_sums(self) -> Float[Array, "*space"]:
+        """Σ_j |A_ij|, as a field."""
+        return self.stencil.absolute_row_sums()
+
     def transpose(self) -> "StencilOperator":
         """Itself: the stencil is symmetric."""
         return self

@@ -7,13 +7,22 @@ from ._algebraic import (
     RugeStuben as RugeStuben,
     SmoothedAggregation as SmoothedAggregation,
 )
+from ._block_jacobi import BlockJacobi as BlockJacobi
 from ._coarse_operators import (
     AbstractCoarseOperator as AbstractCoarseOperator,
     Galerkin as Galerkin,
     Rediscretised as Rediscretised,
 )
+from ._direct import DirectFactorisation as DirectFactorisation
+from ._fast_poisson import FastPoisson as FastPoisson
+from ._fsai import FSAI as FSAI
+from ._incomplete_cholesky import IncompleteCholesky as IncompleteCholesky
 from ._jacobi import Jacobi as Jacobi
 from ._multigrid import Multigrid as Multigrid
+from ._pivoted_cholesky import (
+    RandomisedPivotedCholesky as RandomisedPivotedCholesky,
+)
+from ._polynomial import ChebyshevPolynomial as ChebyshevPolynomial
 from ._smoothers import (
     AbstractSmoother as AbstractSmoother,
     AbstractSmoothing as AbstractSmoothing,
@@ -21,8 +30,15 @@ from ._smoothers import (
     DampedJacobi as DampedJacobi,
     SmoothableMatrix as SmoothableMatrix,
 )
+from ._ssor import SSOR as SSOR
 from ._transfer import (
     AbstractTransfer as AbstractTransfer,
     Linear as Linear,
     OperatorDependent as OperatorDependent,
+)
+from ._triangular import (
+    AbstractTriangularFactor as AbstractTriangularFactor,
+    AbstractTriangularSolve as AbstractTriangularSolve,
+    JacobiSweeps as JacobiSweeps,
+    LevelSchedule as LevelSchedule,
 )

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import lineax as lx
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ..linear import (
@@ -19,15 +18,16 @@ from ..linear import (
     AbstractPreconditioner,
     SymmetricOperator,
     from_scipy,
-    to_scipy,
     v_cycle,
 )
+from ._host import Matrix, check_matrix, host_matrix
 from ._smoothers import AbstractSmoother, AbstractSmoothing, Chebyshev
 
 Vector = Float[Array, " n"]
-# A SciPy CSR matrix. (SciPy's sparse module changes the warning filters of whoever
-# imports it; it is imported where it is used.)
-Matrix = Any
+_REMEDY = (
+    "The interpolation does not suit A; try the other aggregation, "
+    "SmoothedAggregation() or RugeStuben()."
+)
 
 
 class AbstractAggregation(eqx.Module):
@@ -147,14 +147,8 @@ class AlgebraicMultigrid(AbstractPreconditioner):
 
     def build(self, operator: lx.AbstractLinearOperator) -> SymmetricOperator:
         """The V-cycle for this operator, as a lineax operator."""
-        if any(isinstance(leaf, Tracer) for leaf in jtu.tree_leaves(operator)):
-            raise TypeError(
-                "operator: AlgebraicMultigrid is set up on the host and needs A's "
-                "entries, which are traced here. Build M = AlgebraicMultigrid()."
-                "build(A) outside of jit (vmap, grad) and pass M as the preconditioner."
-            )
+        matrix = host_matrix(self, operator)
         structure = operator.in_structure()
-        matrix = to_scipy(operator)
         if np.iscomplexobj(matrix.data):
             raise TypeError("operator: AlgebraicMultigrid takes real operators only.")
         dtype = matrix.dtype if self.cycle_dtype is None else self.cycle_dtype
@@ -165,11 +159,17 @@ class AlgebraicMultigrid(AbstractPreconditioner):
         # PyAMG's C++ wants sorted 32-bit indices and double precision.
         matrix = matrix.astype(np.float64)
         matrix.sort_indices()
-        _check(matrix, "A")
         found, coarsest = self.aggregation.hierarchy(matrix, self.max_coarse_size)
         for number, (A, _) in enumerate([*found[1:], (coarsest, None)], 1):
-            _check(A, f"the coarse matrix of level {number}")
-        levels = tuple(_level(A, P, self.smoother, dtype) for A, P in found)
+            where = f"the coarse matrix of level {number}"
+            check_matrix(A, type(self).__name__, where, _REMEDY)
+        matrices = tuple(_entries(A, dtype) for A, _ in found)
+        levels = tuple(
+            _Level(matrix, smoothing, from_scipy(P, dtype=dtype))
+            for matrix, smoothing, (_, P) in zip(
+                matrices, _smoothings(self.smoother, matrices), found, strict=True
+            )
+        )
         inverse = jnp.asarray(_pseudo_inverse(coarsest), dtype)
         scale = jnp.asarray(1.0 / unit, jtu.tree_leaves(structure)[0].dtype)
         return SymmetricOperator(
@@ -231,31 +231,19 @@ class _Cycle(eqx.Module):
         return jtu.tree_unflatten(tree, [u])
 
 
-def _level(A: Matrix, P: Matrix, smoother: AbstractSmoother, dtype):
-    matrix = _Entries(
+def _entries(A: Matrix, dtype: Any) -> _Entries:
+    sums = abs(A) @ np.ones(A.shape[0])
+    return _Entries(
         from_scipy(A, lx.positive_semidefinite_tag, dtype=dtype),
         jnp.asarray(A.diagonal(), dtype),
-        jnp.asarray(abs(A) @ np.ones(A.diagonal().size), dtype),
+        jnp.asarray(sums, dtype),
     )
-    return _Level(matrix, smoother.build(matrix), from_scipy(P, dtype=dtype))
 
 
-def _check(matrix: Matrix, name: str) -> None:
-    """Raise a `ValueError` unless entries are finite and the diagonal is positive."""
-    diagonal = matrix.diagonal()
-    if np.isfinite(matrix.data).all() and (diagonal > 0).all():
-        return
-    worst = int(np.argmin(np.where(np.isfinite(diagonal), diagonal, -np.inf)))
-    hint = (
-        "Is A positive definite?"
-        if name == "A"
-        else "The interpolation does not suit A; try the other aggregation, "
-        "SmoothedAggregation() or RugeStuben()."
-    )
-    raise ValueError(
-        "operator: AlgebraicMultigrid needs finite entries and a positive diagonal, "
-        f"but {name} has {diagonal[worst]:.3g} on it in row {worst}. {hint}"
-    )
+# One program for all levels, instead of several for each.
+@eqx.filter_jit
+def _smoothings(smoother: AbstractSmoother, matrices: tuple[_Entries, ...]):
+    return tuple(smoother.build(matrix) for matrix in matrices)
 
 
 def _pseudo_inverse(matrix: Matrix) -> np.ndarray:
