@@ -5,11 +5,13 @@ from ._cg import CG as CG
 from ._convert import from_scipy as from_scipy, to_scipy as to_scipy
 from ._diagonal_operator import DiagonalsOperator as DiagonalsOperator
 from ._ell_operator import PaddedRowsOperator as PaddedRowsOperator
+from ._fallback import FallbackOperator as FallbackOperator
 from ._flexible_cg import FlexibleCG as FlexibleCG
 from ._function_operator import SymmetricOperator as SymmetricOperator
 from ._gmres import GMRES as GMRES
 from ._krylov import AbstractKrylov as AbstractKrylov
 from ._minres import MINRES as MINRES
+from ._refined import Refined as Refined
 from ._solution import Solution as Solution
 from ._solve import adjoint_solve as adjoint_solve, linear_solve as linear_solve
 from ._spectrum import (

@@ -12,6 +12,8 @@ from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from . import _tree as tree
 from ._builder import build_preconditioner
+from ._fallback import iterate
+from ._product import product
 from ._status import lineax_result, our_result
 from ._tree import Vector
 from ._verified import Apply, KrylovOutput
@@ -136,9 +138,7 @@ class AbstractKrylov(lx.AbstractLinearSolver[_KrylovState]):
         """lineax's solve."""
         operator, M, negate = state
         b = tree.scale(jnp.asarray(-1.0), vector) if negate.value else vector
-        value, status, stats = self.iterate(
-            operator.mv, _identity if M is None else M.mv, b, options.get("y0")
-        )
+        value, status, stats = iterate(self, product(operator), M, b, options.get("y0"))
         return value, lineax_result(status), {**stats, "status": our_result(status)}
 
     def transpose(self, state: _KrylovState, options: dict[str, Any]):
@@ -156,7 +156,3 @@ class AbstractKrylov(lx.AbstractLinearSolver[_KrylovState]):
     def assume_full_rank(self) -> bool:
         """True: derivatives are those of A⁻¹."""
         return True
-
-
-def _identity(vector: Vector) -> Vector:
-    return vector

@@ -13,7 +13,9 @@ from .._result import RESULTS
 from . import _tree as tree
 from ._builder import AbstractPreconditioner, build_preconditioner, frozen
 from ._cg import CG
+from ._fallback import iterate
 from ._krylov import AbstractKrylov
+from ._product import Product, product
 from ._solution import Solution
 from ._status import CONVERGED, INFEASIBLE, our_result
 from ._stencil_operator import constant_vector
@@ -166,7 +168,7 @@ def _run(A, M, b, x0, operator, solver, *, checked: bool):
     """
     null = constant_vector(operator)
     if null is None:
-        return solver.iterate(A, M, b, x0)
+        return iterate(solver, A, M, b, x0)
     # As in the solvers, scaled so that squares neither over- nor underflow.
     unit = tree.max_abs(b)
     unit = jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1.0)
@@ -178,7 +180,7 @@ def _run(A, M, b, x0, operator, solver, *, checked: bool):
     compatible = compatible - jnp.sum(null * compatible) * null
     noise = tree.norm(compatible) <= 10 * jnp.finfo(b.dtype).eps * size
     compatible = jnp.where(noise, 0.0, unit * compatible)
-    value, status, stats = solver.iterate(A, M, compatible, x0)
+    value, status, stats = iterate(solver, A, M, compatible, x0)
     value = value - jnp.sum(null * value) * null
     if checked:
         floor = 100 * jnp.finfo(b.dtype).eps * b.size**0.5
@@ -192,15 +194,11 @@ def _run(A, M, b, x0, operator, solver, *, checked: bool):
     return value, status, stats
 
 
-def _apply(M):
-    return (lambda r: r) if M is None else M.mv
-
-
 @eqx.filter_custom_jvp
 def _solve(operator, b, *, M, x0, solver, throw):
     del throw
     operator, b = frozen(operator), jtu.tree_map(jax.lax.stop_gradient, b)
-    return _run(operator.mv, _apply(M), b, x0, operator, solver, checked=True)
+    return _run(product(operator), M, b, x0, operator, solver, checked=True)
 
 
 @_solve.def_jvp
@@ -227,8 +225,8 @@ def _linear_map(operator, rhs, M, solver, throw):
     """A⁻¹ rhs for a derivative: linear in rhs, never silently wrong."""
     still = frozen(operator)
 
-    def attempt(A, apply_M, vector) -> Any:
-        value, status, _ = _run(A, apply_M, vector, None, still, solver, checked=False)
+    def attempt(A, M, vector) -> Any:
+        value, status, _ = _run(A, M, vector, None, still, solver, checked=False)
         failed = status != CONVERGED
         if throw:
             return eqx.error_if(
@@ -243,10 +241,11 @@ def _linear_map(operator, rhs, M, solver, throw):
         )
 
     def forward(matvec, vector):
-        return attempt(matvec, _apply(M), vector)
+        return attempt(Product(matvec, still), M, vector)
 
     def transposed(vecmat, vector):
-        return attempt(vecmat, _apply(None if M is None else M.transpose()), vector)
+        M_transposed = None if M is None else M.transpose()
+        return attempt(Product(vecmat, still.transpose()), M_transposed, vector)
 
     return jax.lax.custom_linear_solve(
         operator.mv, rhs, forward, transpose_solve=transposed

@@ -14,6 +14,7 @@ from ._coarse_operators import (
     Rediscretised as Rediscretised,
 )
 from ._direct import DirectFactorisation as DirectFactorisation
+from ._fallback import Fallback as Fallback
 from ._fast_poisson import FastPoisson as FastPoisson
 from ._fsai import FSAI as FSAI
 from ._incomplete_cholesky import IncompleteCholesky as IncompleteCholesky
