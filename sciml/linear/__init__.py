@@ -2,6 +2,10 @@
 
 from ._builder import AbstractPreconditioner as AbstractPreconditioner, frozen as frozen
 from ._cg import CG as CG
+from ._columns import (
+    ColumnsOperator as ColumnsOperator,
+    linear_solve_many as linear_solve_many,
+)
 from ._convert import from_scipy as from_scipy, to_scipy as to_scipy
 from ._diagonal_operator import DiagonalsOperator as DiagonalsOperator
 from ._ell_operator import PaddedRowsOperator as PaddedRowsOperator

@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, ArrayLike, Float, Shaped
+from jaxtyping import Array, ArrayLike, Float
 
 from . import _tree as tree
 from ._descent import descent
@@ -16,16 +16,16 @@ from ._status import (
     first_of,
 )
 from ._tree import Vector
-from ._verified import Apply, KrylovOutput, verified
+from ._verified import Apply, KrylovOutput, Scalar, verified
 
 
 class _Memory(eqx.Module):
     """The last direction, and what it tells about A."""
 
     p: Vector
-    rz: Shaped[Array, ""]
-    pp: Shaped[Array, ""]
-    curvature: Shaped[Array, ""]
+    rz: Scalar
+    pp: Scalar
+    curvature: Scalar
     fresh: Array
 
 
@@ -160,6 +160,6 @@ class CG(AbstractKrylov):
         def restart(memory: _Memory) -> _Memory:
             return eqx.tree_at(lambda m: m.fresh, memory, jnp.ones_like(memory.fresh))
 
-        zero = jnp.zeros((), dtype)
-        nothing = _Memory(tree.zeros_like(b), zero + 1, zero, zero, jnp.array(True))
+        zero = tree.full(b, 0, dtype)
+        nothing = _Memory(tree.zeros_like(b), zero + 1, zero, zero, zero == 0)
         return verified(self, A, b, x0, descent(direction, restart), nothing)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -69,7 +68,7 @@ def descent(direction: Direction, restart: Callable[[Any], Any]) -> Pass:
             progress, r = advance(progress, r, p, q, alpha, status, limits)
             return progress, memory, r
 
-        progress, memory, _ = jax.lax.while_loop(
+        progress, memory, _ = tree.while_loop(
             running, step, (progress, restart(memory), r)
         )
         return progress, memory

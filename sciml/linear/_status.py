@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import lineax as lx
 
@@ -43,7 +44,9 @@ def first_of(*cases):
 
 
 def our_result(status) -> Any:
-    """The `RESULTS` item of an integer status."""
+    """The `RESULTS` item of an integer status, or one per column."""
+    if jnp.ndim(status):
+        return jax.vmap(our_result)(status)
     result: Any = STATUSES[0][0]
     for code, (ours, _) in enumerate(STATUSES):
         result = RESULTS.where(status == code, ours, result)

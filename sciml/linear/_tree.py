@@ -3,13 +3,48 @@
 import math
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, Shaped
 
 Vector = PyTree[Any]
-RealScalar = Shaped[Array, ""]
+# One per column for columns.
+RealScalar = Shaped[Array, "..."]
+
+
+class Columns(eqx.Module):
+    """Several vectors at once: every leaf has one more axis at its end.
+
+    Their inner products and norms, and the scalars that they are multiplied with, are
+    arrays of one number per column.
+    """
+
+    value: Vector
+
+
+def batch_shape(vector: Vector) -> tuple[int, ...]:
+    """The shape of scalars: () for a vector, (k,) for k columns."""
+    if not isinstance(vector, Columns):
+        return ()
+    return jnp.shape(jtu.tree_leaves(vector)[0])[-1:]
+
+
+def full(vector: Vector, value: Any, dtype: Any) -> Array:
+    """A scalar, or one for each column."""
+    return jnp.full(batch_shape(vector), value, dtype)
+
+
+def _spread(scalar: Array, leaf: Array) -> Array:
+    """A scalar, or one per column, so that it multiplies a leaf."""
+    scalar = jnp.asarray(scalar)
+    return scalar.reshape((1,) * (leaf.ndim - scalar.ndim) + scalar.shape)
+
+
+def _axes(vector: Vector, leaf: Array) -> tuple[int, ...]:
+    """The axes that a sum over the entries of a vector takes."""
+    return tuple(range(leaf.ndim - len(batch_shape(vector))))
 
 
 def real_dtype(vector: Vector):
@@ -20,19 +55,20 @@ def real_dtype(vector: Vector):
 
 
 def size(vector: Vector) -> int:
-    """Number of scalars."""
-    return sum(math.prod(jnp.shape(leaf)) for leaf in jtu.tree_leaves(vector))
+    """Number of scalars (in each column)."""
+    total = sum(math.prod(jnp.shape(leaf)) for leaf in jtu.tree_leaves(vector))
+    return total // math.prod(batch_shape(vector))
 
 
 def inner(x: Vector, y: Vector) -> RealScalar:
     """Re ⟨x, y⟩ with x conjugated, as a real scalar of the widest type."""
     dtype = real_dtype(x)
-    total = jnp.zeros((), dtype)
+    total = full(x, 0, dtype)
     for a, b in zip(jtu.tree_leaves(x), jtu.tree_leaves(y), strict=True):
         # A sum of products rather than vdot: XLA fuses it with what made a and b, and
         # it never runs at the reduced precision that GPUs use for matrix products.
         part = jnp.real(jnp.conj(a) * b) if jnp.iscomplexobj(a) else a * b
-        total = total + jnp.sum(part).astype(dtype)
+        total = total + jnp.sum(part, axis=_axes(x, part)).astype(dtype)
     return total
 
 
@@ -44,21 +80,22 @@ def norm(x: Vector) -> RealScalar:
 def max_abs(x: Vector) -> RealScalar:
     """max |x_i|; NaN if there is one."""
     dtype = real_dtype(x)
-    total = jnp.zeros((), dtype)
+    total = full(x, 0, dtype)
     for leaf in jtu.tree_leaves(x):
         if leaf.size:
-            total = jnp.maximum(total, jnp.max(jnp.abs(leaf)).astype(dtype))
+            largest = jnp.max(jnp.abs(leaf), axis=_axes(x, leaf))
+            total = jnp.maximum(total, largest.astype(dtype))
     return total
 
 
 def axpy(scalar: RealScalar, x: Vector, y: Vector) -> Vector:
     """scalar · x + y, leaf by leaf in each leaf's type."""
-    return jtu.tree_map(lambda a, b: scalar.astype(a.dtype) * a + b, x, y)
+    return jtu.tree_map(lambda a, b: _spread(scalar, a).astype(a.dtype) * a + b, x, y)
 
 
 def scale(scalar: RealScalar, x: Vector) -> Vector:
     """scalar · x."""
-    return jtu.tree_map(lambda a: scalar.astype(a.dtype) * a, x)
+    return jtu.tree_map(lambda a: _spread(scalar, a).astype(a.dtype) * a, x)
 
 
 def subtract(x: Vector, y: Vector) -> Vector:
@@ -80,8 +117,26 @@ def random_signs(x: Vector) -> Vector:
 
 
 def where(condition: Any, x: Vector, y: Vector) -> Vector:
-    """x where the scalar condition holds, else y."""
-    return jtu.tree_map(lambda a, b: jnp.where(condition, a, b), x, y)
+    """x where the condition holds, a scalar or one per column, else y."""
+    return jtu.tree_map(lambda a, b: jnp.where(_spread(condition, a), a, b), x, y)
+
+
+def while_loop(condition, body, initial):
+    """`jax.lax.while_loop`; columns stand still once their own condition fails.
+
+    **Arguments:**
+
+    - `condition`: maps the carry to a boolean, or to one for each column.
+    - `body`: maps the carry to the next one. Every leaf of the carry of columns ends in
+        their axis.
+    """
+
+    def frozen(carry):
+        live = condition(carry)
+        new = body(carry)
+        return new if jnp.ndim(live) == 0 else where(live, new, carry)
+
+    return jax.lax.while_loop(lambda c: jnp.any(condition(c)), frozen, initial)
 
 
 def zeros_like(structure: Vector) -> Vector:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Shaped
 
@@ -21,8 +20,9 @@ from ._status import (
 from ._tree import Vector
 
 Apply = Callable[[Vector], Vector]
-KrylovOutput = tuple[Vector, Int[Array, ""], dict[str, Any]]
-Scalar = Shaped[Array, ""]
+KrylovOutput = tuple[Vector, Int[Array, "..."], dict[str, Any]]
+# One per column where several systems are solved at once.
+Scalar = Shaped[Array, "..."]
 
 # A residual this many times the initial one cannot be usual non-monotonicity.
 _DIVERGENCE = 1e8
@@ -55,10 +55,10 @@ class Progress(eqx.Module):
 
     x: Vector
     best: Scalar
-    best_step: Int[Array, ""]
-    step: Int[Array, ""]
-    status: Int[Array, ""]
-    history: Shaped[Array, " history"]
+    best_step: Int[Array, "..."]
+    step: Int[Array, "..."]
+    status: Int[Array, "..."]
+    history: Shaped[Array, "history ..."]
 
 
 class Limits(NamedTuple):
@@ -84,7 +84,15 @@ class Limits(NamedTuple):
 
     def record(self, history: Array, count: Array, rnorm: Scalar) -> Array:
         """The history with the relative residual of step `count` in it."""
-        return history.at[count].set(rnorm / self.reference, mode="drop")
+        return _record(history, count, rnorm / self.reference)
+
+
+def _record(history: Array, count: Array, value: Array) -> Array:
+    """`value` at index `count`, dropped beyond the end; columns are the last axis."""
+    if history.ndim == 1:
+        return history.at[count].set(value, mode="drop")
+    index = jnp.arange(history.shape[1], dtype=count.dtype)
+    return history.at[count, index].set(value, mode="drop")
 
 
 Pass = Callable[[Progress, Any, Vector, Scalar, Limits], tuple[Progress, Any]]
@@ -135,9 +143,8 @@ def verified(
         rnorm = tree.norm(r)
         first = progress.step == 0
         claimed = progress.status == CONVERGED
-        history = progress.history.at[0].set(
-            jnp.where(first, rnorm / reference, progress.history[0]), mode="drop"
-        )
+        initial = jnp.where(first, rnorm / reference, progress.history[0])
+        history = progress.history.at[0].set(initial, mode="drop")
         status = first_of(
             (~jnp.isfinite(rnorm), NONFINITE),
             (rnorm <= accepted(progress.x), CONVERGED),
@@ -159,17 +166,17 @@ def verified(
         more = (progress.status == CONVERGED) | (progress.status == RUNNING)
         return progress, memory, restarts + again.astype(jnp.int32), ~(going & more)
 
-    count = jnp.zeros((), jnp.int32)
+    count = tree.full(b, 0, jnp.int32)
     initial = Progress(
         x=x,
-        best=jnp.zeros((), dtype),
+        best=tree.full(b, 0, dtype),
         best_step=count,
         step=count,
         status=count + RUNNING,
-        history=jnp.full((length,), jnp.nan, dtype),
+        history=jnp.full((length, *count.shape), jnp.nan, dtype),
     )
-    final, _, restarts, _ = jax.lax.while_loop(
-        unverified, verify, (initial, memory, count, jnp.array(False))
+    final, _, restarts, _ = tree.while_loop(
+        unverified, verify, (initial, memory, count, count > 0)
     )
     stats: dict[str, Any] = {
         "num_steps": final.step,
