@@ -35,6 +35,16 @@ _PROBLEMS: dict[str, tuple[Callable[..., AbstractDiffusion], dict[str, Any], str
         {"num_points": (255, 255), "coefficient": "lognormal"},
         "−∇·(a∇u) = 1, a log-normal (--contrast)",
     ),
+    "diffusion-checkerboard": (
+        Diffusion,
+        {"num_points": (255, 255), "coefficient": "checkerboard", "contrast": 1e4},
+        "−∇·(a∇u) = 1, a on alternating blocks (--contrast)",
+    ),
+    "diffusion-channels": (
+        Diffusion,
+        {"num_points": (255, 255), "coefficient": "channels", "contrast": 1e4},
+        "−∇·(a∇u) = 1, a large in thin channels (--contrast)",
+    ),
     "darcy": (
         Darcy,
         {"num_points": (64, 64)},
