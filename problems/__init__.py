@@ -6,5 +6,15 @@ from ._diffusion_family import (
     AbstractDiffusion as AbstractDiffusion,
     AbstractElliptic as AbstractElliptic,
 )
+from ._elasticity import (
+    LinearElasticity as LinearElasticity,
+    rigid_body_modes as rigid_body_modes,
+)
+from ._finite_elements import (
+    AbstractFiniteElements as AbstractFiniteElements,
+    AbstractLinearSystem as AbstractLinearSystem,
+    Discretisation as Discretisation,
+)
 from ._poisson import Poisson as Poisson
 from ._registry import get_problem as get_problem, problem_names as problem_names
+from ._unstructured import UnstructuredDiffusion as UnstructuredDiffusion
