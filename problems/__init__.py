@@ -15,6 +15,7 @@ from ._finite_elements import (
     AbstractLinearSystem as AbstractLinearSystem,
     Discretisation as Discretisation,
 )
+from ._heat import HeatSequence as HeatSequence
 from ._poisson import Poisson as Poisson
 from ._registry import get_problem as get_problem, problem_names as problem_names
 from ._unstructured import UnstructuredDiffusion as UnstructuredDiffusion

@@ -1,7 +1,6 @@
 """What the finite-element problems share: systems without a grid, and their facts."""
 
 import abc
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -77,11 +76,9 @@ class AbstractFiniteElements(AbstractLinearSystem):
 def scikit_fem() -> Any:
     """The module `skfem`, or an error that names the extra."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import skfem
-            import skfem.helpers
-            import skfem.models.elasticity
+        import skfem
+        import skfem.helpers
+        import skfem.models.elasticity
     except ImportError as error:
         raise ImportError(
             "Finite-element problems need scikit-fem: pip install 'sciml-solvers[fem]'."

@@ -14,7 +14,7 @@ from ._finite_elements import AbstractFiniteElements, Discretisation, scikit_fem
 from ._meshes import ball, l_shape
 
 # A number, or a function of the coordinates: one NumPy array per axis.
-Data = float | Callable[..., Any]
+Data = int | float | Callable[..., Any]
 
 # Per mesh: how it is made, its elements, its axes, and nodes per axis on which a random
 # coefficient is drawn.

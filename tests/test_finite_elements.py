@@ -17,7 +17,6 @@ import sciml
 from sciml.grids import CheckerboardField, LogNormalField, SquaredExponentialField
 from sciml.linear import PaddedRowsOperator, from_skfem, to_scipy
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
 pytest.importorskip("skfem")
 
 

@@ -4,7 +4,6 @@
 # pyright: reportArgumentType=false, reportCallIssue=false
 
 import sys
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +18,7 @@ from sciml.linear import PaddedRowsOperator, from_skfem, to_scipy
 
 @pytest.fixture(scope="module")
 def fem():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("skfem")
+    return pytest.importorskip("skfem")
 
 
 @pytest.fixture(scope="module")
