@@ -1,6 +1,21 @@
 """PDE benchmarks and linear systems, one file per family, and the command line."""
 
+from ._anisotropic import AnisotropicDiffusion as AnisotropicDiffusion
 from ._diffusion import Darcy as Darcy, Diffusion as Diffusion
-from ._diffusion_family import AbstractDiffusion as AbstractDiffusion
+from ._diffusion_family import (
+    AbstractDiffusion as AbstractDiffusion,
+    AbstractElliptic as AbstractElliptic,
+)
+from ._elasticity import (
+    LinearElasticity as LinearElasticity,
+    rigid_body_modes as rigid_body_modes,
+)
+from ._finite_elements import (
+    AbstractFiniteElements as AbstractFiniteElements,
+    AbstractLinearSystem as AbstractLinearSystem,
+    Discretisation as Discretisation,
+)
+from ._heat import HeatSequence as HeatSequence
 from ._poisson import Poisson as Poisson
 from ._registry import get_problem as get_problem, problem_names as problem_names
+from ._unstructured import UnstructuredDiffusion as UnstructuredDiffusion

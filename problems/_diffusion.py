@@ -10,6 +10,8 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from sciml.grids import (
     AbstractBoundary,
     AbstractRandomField,
+    ChannelsField,
+    CheckerboardField,
     Dirichlet,
     GaussianField,
     Grid,
@@ -31,7 +33,9 @@ class Diffusion(AbstractDiffusion):
     - `num_points`: nodes per axis, one to three axes. Default 255 × 255 inside.
     - `coefficient`: "two_phase" (default; 1 and `contrast`, by the sign of a Gaussian
         field with τ = 3), "lognormal" (exp of that field, scaled to a range of about
-        `contrast`), "constant" (1), or a `sciml.grids.AbstractRandomField`.
+        `contrast`), "checkerboard" (1 and `contrast` on 8 blocks per axis), "channels"
+        (`contrast` in thin random channels), "constant" (1), or a
+        `sciml.grids.AbstractRandomField`, which has its own contrast.
     - `contrast`: largest over smallest coefficient. Default 10.
     - `source`: f, a number or a field. Default 1.
     - `boundary`: as for `sciml.grids.Grid`. Default homogeneous Dirichlet.
@@ -42,9 +46,13 @@ class Diffusion(AbstractDiffusion):
         ```python
         import jax.random as jr
         import problems
+        from sciml.grids import GaussianField, TwoPhaseField
 
         problem = problems.Diffusion(num_points=(63, 63), contrast=1e3)
         A, b = problem.linear_system(key=jr.key(5))
+
+        grains = TwoPhaseField(1.0, 1e3, GaussianField(tau=20.0))
+        hard = problems.Diffusion(num_points=(63, 63), coefficient=grains)
         ```
     """
 
@@ -116,9 +124,13 @@ def random_coefficient(
     if coefficient == "lognormal":
         # The Gaussian field of scale τ reaches about ±0.7 on the unit square.
         return LogNormalField(GaussianField(scale=3.0 * math.log(contrast) / 1.4))
+    if coefficient == "checkerboard":
+        return CheckerboardField(1.0, float(contrast))
+    if coefficient == "channels":
+        return ChannelsField(1.0, float(contrast))
     if coefficient == "constant":
         return None
     raise ValueError(
-        "coefficient: expected 'two_phase', 'lognormal', 'constant' or a random field "
-        f"of sciml.grids, got {coefficient!r}."
+        "coefficient: expected 'two_phase', 'lognormal', 'checkerboard', 'channels', "
+        f"'constant' or a random field of sciml.grids, got {coefficient!r}."
     )

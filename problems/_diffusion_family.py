@@ -1,4 +1,4 @@
-"""What the diffusion problems share: assembly, solving, data sets."""
+"""What the elliptic problems share: assembly, solving, data sets."""
 
 import equinox as eqx
 import jax
@@ -14,17 +14,8 @@ from sciml.linear import StencilOperator, diffusion_operator
 from sciml.preconditioners import Multigrid
 
 
-class AbstractDiffusion(sciml.AbstractLinearProblem):
-    """−∇·(a∇u) = f on a grid, with that grid's boundary conditions."""
-
-    source: eqx.AbstractVar[ArrayLike]
-
-    def assemble(
-        self, coefficient: Float[Array, "*space"]
-    ) -> tuple[StencilOperator, Float[Array, "*space"]]:
-        """A = −∇·(a∇·) as a stencil, b = source and boundary data."""
-        b = source_vector(self.source, coefficient, self.grid)
-        return diffusion_operator(coefficient, self.grid), b
+class AbstractElliptic(sciml.AbstractLinearProblem):
+    """Systems on a grid whose operator is symmetric positive definite."""
 
     def solve(
         self,
@@ -94,8 +85,21 @@ class AbstractDiffusion(sciml.AbstractLinearProblem):
         return Dataset(np.concatenate(inputs), np.concatenate(targets), self.grid)
 
 
+class AbstractDiffusion(AbstractElliptic):
+    """−∇·(a∇u) = f on a grid, with that grid's boundary conditions."""
+
+    source: eqx.AbstractVar[ArrayLike]
+
+    def assemble(
+        self, coefficient: Float[Array, "*space"]
+    ) -> tuple[StencilOperator, Float[Array, "*space"]]:
+        """A = −∇·(a∇·) as a stencil, b = source and boundary data."""
+        b = source_vector(self.source, coefficient, self.grid)
+        return diffusion_operator(coefficient, self.grid), b
+
+
 @eqx.filter_jit
-def _solve_batch(problem: AbstractDiffusion, key, numbers, rtol):
+def _solve_batch(problem: AbstractElliptic, key, numbers, rtol):
     def one(number):
         field = problem.sample_coefficient(key=jr.fold_in(key, number))
         return field, problem.solve(field, rtol=rtol, throw=False)

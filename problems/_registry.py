@@ -4,12 +4,13 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
+from ._anisotropic import AnisotropicDiffusion
 from ._diffusion import Darcy, Diffusion
-from ._diffusion_family import AbstractDiffusion
+from ._diffusion_family import AbstractElliptic
 from ._poisson import Poisson
 
 # Name, constructor, what is fixed, one line for people.
-_PROBLEMS: dict[str, tuple[Callable[..., AbstractDiffusion], dict[str, Any], str]] = {
+_PROBLEMS: dict[str, tuple[Callable[..., AbstractElliptic], dict[str, Any], str]] = {
     "poisson-1d": (
         Poisson,
         {"num_points": (255,)},
@@ -35,6 +36,21 @@ _PROBLEMS: dict[str, tuple[Callable[..., AbstractDiffusion], dict[str, Any], str
         {"num_points": (255, 255), "coefficient": "lognormal"},
         "−∇·(a∇u) = 1, a log-normal (--contrast)",
     ),
+    "diffusion-checkerboard": (
+        Diffusion,
+        {"num_points": (255, 255), "coefficient": "checkerboard", "contrast": 1e4},
+        "−∇·(a∇u) = 1, a on alternating blocks (--contrast)",
+    ),
+    "diffusion-channels": (
+        Diffusion,
+        {"num_points": (255, 255), "coefficient": "channels", "contrast": 1e4},
+        "−∇·(a∇u) = 1, a large in thin channels (--contrast)",
+    ),
+    "diffusion-anisotropic": (
+        AnisotropicDiffusion,
+        {"num_points": (255, 255)},
+        "−∇·(K∇u) = 1, K = diag(1, 1e-3) turned by 30°",
+    ),
     "darcy": (
         Darcy,
         {"num_points": (64, 64)},
@@ -50,7 +66,7 @@ def problem_names() -> dict[str, str]:
 
 def get_problem(
     name: str, *, points: int | None = None, contrast: float | None = None
-) -> AbstractDiffusion:
+) -> AbstractElliptic:
     """A problem by name.
 
     **Arguments:**
@@ -73,7 +89,7 @@ def get_problem(
     if points is not None:
         arguments["num_points"] = (points,) * len(arguments["num_points"])
     if contrast is not None:
-        if make is Poisson:
+        if make in (Poisson, AnisotropicDiffusion):
             raise ValueError(f"contrast: {name!r} has a constant coefficient.")
         arguments["contrast"] = contrast
     return make(**arguments)

@@ -115,7 +115,7 @@ def test_mistakes():
         D(SHAPE, contrast=0.5)
     with pytest.raises(ValueError, match="contrast: expected a finite number ≥ 1, got"):
         problems.Darcy(SHAPE, contrast=float("nan"))
-    with pytest.raises(ValueError, match="'lognormal', 'constant' .* got 'log_normal'"):
+    with pytest.raises(ValueError, match="'channels', 'constant' .* got 'log_normal'"):
         D(SHAPE, "log_normal")
     with pytest.raises(ValueError, match="num_points: expected one to three axes"):
         problems.Poisson((2, 3, 4, 5))

@@ -34,10 +34,16 @@ from ._norms import (
     h1_seminorm as h1_seminorm,
     l2_norm as l2_norm,
 )
+from ._piecewise_fields import (
+    BoxesField as BoxesField,
+    ChannelsField as ChannelsField,
+    CheckerboardField as CheckerboardField,
+)
 from ._random_fields import (
     AbstractRandomField as AbstractRandomField,
     GaussianField as GaussianField,
     LogNormalField as LogNormalField,
+    SquaredExponentialField as SquaredExponentialField,
     TwoPhaseField as TwoPhaseField,
 )
 from ._stencil import SymmetricStencil as SymmetricStencil, half_offsets as half_offsets

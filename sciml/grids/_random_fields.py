@@ -1,6 +1,7 @@
 """Random coefficient fields: Gaussian, log-normal and two-phase."""
 
 import abc
+import math
 
 import equinox as eqx
 import jax
@@ -85,18 +86,81 @@ class GaussianField(AbstractRandomField):
         scale = self.tau ** (self.alpha - 1) if self.scale is None else self.scale
         dtype = jnp.result_type(float)
         field = jnp.asarray(scale * amplitude, dtype) * _noise(key, amplitude.shape)
-        for axis, basis in enumerate(bases):
-            matrix = jnp.asarray(basis, dtype)
-            field = jnp.moveaxis(
-                jnp.tensordot(matrix, field, (1, axis), precision="highest"), 0, axis
-            )
-        return field
+        return _synthesise(bases, field)
+
+
+class SquaredExponentialField(AbstractRandomField):
+    """A zero-mean Gaussian field with covariance σ² exp(−|x − y|² / (2 ℓ²)).
+
+    The "Gaussian covariance" of geostatistics; samples are analytic. Drawn as a
+    Fourier series on a box that is longer by 6 ℓ, so that its ends are not correlated;
+    periodic axes keep their period, and the covariance is wrapped. The variance is σ²
+    at every point. The same field on every grid of the same box.
+
+    **Arguments:**
+
+    - `variance`: σ², of g (of log a, where a = exp g). Default 1.
+    - `correlation_length`: ℓ, in units of length. Default 0.1. About 2.2 (extent/ℓ + 6)
+        modes are summed per axis.
+
+    !!! example
+
+        ```python
+        import jax.random as jr
+        from sciml.grids import Grid, LogNormalField, SquaredExponentialField
+
+        field = LogNormalField(SquaredExponentialField(variance=1.1))
+        field.sample(Grid((63, 63)), key=jr.key(0)).shape  # (63, 63)
+        ```
+    """
+
+    variance: float = eqx.field(static=True, default=1.0)
+    correlation_length: float = eqx.field(static=True, default=0.1)
+
+    def __check_init__(self):
+        for name in ("variance", "correlation_length"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name}: expected a positive number, got {getattr(self, name)}."
+                )
+
+    def sample(
+        self, grid: Grid, *, key: PRNGKeyArray, closed: bool = False
+    ) -> Float[Array, "*space"]:
+        """One field, see `AbstractRandomField.sample`."""
+        dtype = jnp.result_type(float)
+        bases = []
+        for axis in range(grid.ndim):
+            x = grid.coordinates(axis, closed=closed) - grid.origin[axis]
+            margin = 0.0 if grid.periodic[axis] else 6.0 * self.correlation_length
+            bases.append(self._basis(x, grid.extent[axis] + margin))
+        shape = [basis.shape[1] for basis in bases]
+        field = math.sqrt(self.variance) * jr.normal(key, shape, dtype)
+        return _synthesise(bases, field)
+
+    def _basis(self, x: np.ndarray, period: float) -> np.ndarray:
+        """Modes times the roots of their variances, which add up to 1."""
+        # From κ ℓ = 7 on the spectrum exp(−κ²ℓ²/2) is below 3e-11.
+        count = math.ceil(7.0 * period / (2 * np.pi * self.correlation_length))
+        wavenumbers = 2 * np.pi * np.arange(count + 1) / period
+        spectrum = np.exp(-((wavenumbers * self.correlation_length) ** 2) / 2)
+        spectrum[1:] *= 2.0
+        amplitude = np.sqrt(spectrum / spectrum.sum())
+        angle = np.outer(x, wavenumbers)
+        sines = (amplitude * np.sin(angle))[:, 1:]
+        return np.concatenate([amplitude * np.cos(angle), sines], axis=1)
 
 
 class LogNormalField(AbstractRandomField):
-    """exp(mean + g) for a Gaussian field g: positive, smooth."""
+    """exp(mean + g) for a Gaussian field g: positive, smooth.
 
-    gaussian: GaussianField = GaussianField()
+    **Arguments:**
+
+    - `gaussian`: `GaussianField()` (default) or `SquaredExponentialField(…)`.
+    - `mean`: of log a. Default 0.
+    """
+
+    gaussian: AbstractRandomField = GaussianField()
     mean: float = eqx.field(static=True, default=0.0)
 
     def sample(
@@ -112,12 +176,13 @@ class TwoPhaseField(AbstractRandomField):
     **Arguments:**
 
     - `low`, `high`: the two values. Default 1 and 10.
-    - `gaussian`: the field whose sign decides. Default `GaussianField()`, τ = 3.
+    - `gaussian`: the field whose sign decides. Default `GaussianField()`, τ = 3;
+        `GaussianField(tau=20.0)` makes many small grains.
     """
 
     low: float = eqx.field(static=True, default=1.0)
     high: float = eqx.field(static=True, default=10.0)
-    gaussian: GaussianField = GaussianField()
+    gaussian: AbstractRandomField = GaussianField()
 
     def sample(
         self, grid: Grid, *, key: PRNGKeyArray, closed: bool = False
@@ -126,6 +191,16 @@ class TwoPhaseField(AbstractRandomField):
         g = self.gaussian.sample(grid, key=key, closed=closed)
         low, high = jnp.asarray(self.low, g.dtype), jnp.asarray(self.high, g.dtype)
         return jnp.where(g >= 0, high, low)
+
+
+def _synthesise(bases: list[np.ndarray], field: Array) -> Array:
+    """Σ_k field_k Π φ_k: one matrix (points × modes) per axis."""
+    for axis, basis in enumerate(bases):
+        matrix = jnp.asarray(basis, field.dtype)
+        field = jnp.moveaxis(
+            jnp.tensordot(matrix, field, (1, axis), precision="highest"), 0, axis
+        )
+    return field
 
 
 def _noise(key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:

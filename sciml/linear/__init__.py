@@ -16,6 +16,7 @@ from ._gmres import GMRES as GMRES
 from ._krylov import AbstractKrylov as AbstractKrylov
 from ._minres import MINRES as MINRES
 from ._refined import Refined as Refined
+from ._skfem import from_skfem as from_skfem
 from ._solution import Solution as Solution
 from ._solve import adjoint_solve as adjoint_solve, linear_solve as linear_solve
 from ._spectrum import (
