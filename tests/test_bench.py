@@ -8,7 +8,7 @@ import pytest
 
 import problems
 import sciml
-from problems.bench import bench_linear
+from problems.bench import bench_linear, make_system
 from problems.bench._contraction import contraction_factor
 from sciml.grids import Dirichlet, Grid, Neumann, Periodic, diffusion_stencil
 from sciml.linear import StencilOperator, to_scipy
@@ -49,28 +49,35 @@ def test_csr_of_a_galerkin_stencil(getkey):
     np.testing.assert_array_equal(matrix, np.asarray(coarsest.dense()))
 
 
+TWO = ("two-phase-10", "two-phase-1000")
+
+
 @pytest.fixture(scope="module")
 def measured():
     """Rows as they were returned, and as they were told."""
     told = []
     rows = bench_linear(
-        31, (10.0, 1000.0), rtol=1e-8, repeats=2, cap=60, seed=5, on_row=told.append
+        31, (*TWO, "l-shape"), repeats=2, cap=60, seed=5, on_row=told.append
     )
     return rows, told
 
 
 FIELDS = [
-    "contrast",
+    "problem",
+    "unknowns",
     "method",
     "iterations",
     "status",
     "relative_residual",
+    "energy_error",
+    "iterations_to",
     "setup_time",
     "solve_time",
     "total_time",
     "cold_time",
     "ratio",
     "history",
+    "time_to",
 ]
 OURS = [
     "sciml CG + Multigrid",
@@ -84,11 +91,22 @@ AMG = ["PyAMG Ruge–Stüben + CG", "PyAMG smoothed aggregation + CG"]
 def test_rows_of_the_linear_benchmark(measured):
     rows, told = measured
     assert told == rows
-    methods = [row["method"] for row in rows if row["contrast"] == 10.0]
+    methods = [row["method"] for row in rows if row["problem"] == TWO[0]]
     pytest.importorskip("pyamg")
     assert methods == [*OURS, "SciPy SuperLU", *AMG]
-    assert [row["method"] for row in rows] == 2 * methods
-    assert [row["contrast"] for row in rows] == [10.0] * 7 + [1000.0] * 7
+    mesh = [
+        "sciml CG + AlgebraicMultigrid",
+        "sciml CG + AlgebraicMultigrid, aggregation",
+        "sciml CG + IncompleteCholesky",
+        "sciml CG + FSAI",
+        *OURS[2:],
+        "SciPy SuperLU",
+        *AMG,
+    ]
+    assert [row["method"] for row in rows] == [*methods, *methods, *mesh]
+    of_problem = [row["problem"] for row in rows]
+    assert of_problem == [TWO[0]] * 7 + [TWO[1]] * 7 + ["l-shape"] * 9
+    assert {r["unknowns"] for r in rows} == {31 * 31, 876}
     for row in rows:
         assert list(row) == FIELDS
         for name in ("setup_time", "solve_time", "total_time", "cold_time", "ratio"):
@@ -96,8 +114,16 @@ def test_rows_of_the_linear_benchmark(measured):
         parts = row["setup_time"] + row["solve_time"]
         # Medians of two rounds are means, and add up.
         assert row["total_time"] == pytest.approx(parts, rel=1e-6)
-        if row["method"] == "sciml CG + Multigrid":
+        if row["method"] in (OURS[0], mesh[0]):
             assert row["ratio"] == 1.0
+        reached = [t is not None for t in row["time_to"]]
+        assert reached == sorted(reached, reverse=True) and len(reached) == 4
+        # In the energy norm errors are smaller than κ would allow.
+        assert not reached[-1] or row["energy_error"] <= 1e-5
+        if row["iterations"] is not None:
+            steps = [k for k in row["iterations_to"] if k is not None]
+            assert steps == sorted(steps)
+            assert not reached[-1] or steps[-1] == row["iterations"]
 
 
 def test_who_says_successful_is(measured):
@@ -108,12 +134,12 @@ def test_who_says_successful_is(measured):
         else:
             assert row["status"] == "max_steps_reached" and row["iterations"] == 60
             assert row["relative_residual"] > 1e-8
-    statuses = {(r["contrast"], r["method"]): r["status"] for r in measured[0]}
-    for contrast in (10.0, 1000.0):
+    statuses = {(r["problem"], r["method"]): r["status"] for r in measured[0]}
+    for problem in TWO:
         # Capped at 60 steps, plain CG has no chance; it must not claim one.
-        assert statuses[contrast, "sciml CG"] == "max_steps_reached"
+        assert statuses[problem, "sciml CG"] == "max_steps_reached"
         for method in (*OURS[:2], "SciPy SuperLU"):
-            assert statuses[contrast, method] == "successful"
+            assert statuses[problem, method] == "successful"
 
 
 def test_histories_end_where_the_residual_is(measured):
@@ -128,11 +154,41 @@ def test_histories_end_where_the_residual_is(measured):
 
 
 def test_iterations(measured):
-    steps = {(r["contrast"], r["method"]): r["iterations"] for r in measured[0]}
-    assert steps[10.0, OURS[0]] <= 8 and steps[1000.0, OURS[0]] <= 10
+    steps = {(r["problem"], r["method"]): r["iterations"] for r in measured[0]}
+    assert steps[TWO[0], OURS[0]] <= 8 and steps[TWO[1], OURS[0]] <= 10
     # Rounding the cycle to float32 may cost a step, not more.
-    for contrast in (10.0, 1000.0):
-        assert abs(steps[contrast, OURS[1]] - steps[contrast, OURS[0]]) <= 1
+    for problem in TWO:
+        assert abs(steps[problem, OURS[1]] - steps[problem, OURS[0]]) <= 1
+
+
+def test_constant_coefficients_have_a_transform():
+    """Every preconditioner there is, and SciPy's sine transform, on −Δu = 1."""
+    rows = bench_linear(15, ("poisson",), tolerances=(1e-8,), repeats=1, every=True)
+    by_method = {row["method"]: row for row in rows}
+    assert rows[0]["method"] == "sciml CG + FastPoisson" and rows[0]["iterations"] == 1
+    assert by_method["SciPy FFT"]["relative_residual"] < 1e-12
+    for row in rows:
+        assert row["status"] == "successful" and row["relative_residual"] <= 1e-8
+    steps = [
+        by_method[f"sciml CG + {name}"]["iterations"]
+        for name in (
+            "AlgebraicMultigrid",
+            "SSOR",
+            "IncompleteCholesky",
+            "FSAI",
+            "Jacobi",
+        )
+    ]
+    assert steps == sorted(steps)
+    scipy = by_method["SciPy CG + Jacobi"]["iterations"]
+    assert abs(scipy - by_method["sciml CG + Jacobi"]["iterations"]) <= 2
+
+
+def test_unknown_systems():
+    with pytest.raises(ValueError, match="two-phase-CONTRAST, poisson"):
+        make_system("nothing", 7, 0)
+    assert make_system("two-phase-50", 7, 0).operator.in_size() == 49
+    assert not make_system("two-phase-50", 7, 0).is_constant
 
 
 def test_all_methods_solve_the_same_system():

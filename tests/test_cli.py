@@ -164,7 +164,8 @@ def test_solve_without_convergence(capsys):
         ("predict none --problem dacry", "Did you mean 'darcy'?"),
         ("predict none --rtol -1", "rtol: expected a finite number ≥ 0"),
         ("bench linear --points 0", "num_points: axis 0 has 0 points"),
-        ("bench linear --contrasts 0.1", "contrast: expected a finite number ≥ 1"),
+        ("bench linear --problems two-phase-0.1", "contrast: expected a finite"),
+        ("bench linear --problems nothing", "unknown system 'nothing'"),
         ("bench linear --repeats 0", "at least one repeat"),
         ("bench contraction --threads 0", "threads: "),
     ],
@@ -313,11 +314,15 @@ def test_bad_models(model, tmp_path, capsys):
 
 def test_bench_linear(tmp_path, capsys):
     records = tmp_path / "records"
-    line = "bench linear --points 15 --contrasts 10 --repeats 1 --seed 3"
+    line = "bench linear --points 15 --problems two-phase-10 --repeats 1 --seed 3"
+    line += f" --plot {tmp_path / 'plots'}"
     code, out, err = run(f"{line} --json --record --record-dir {records}", capsys)
     printed = strict_json(out)
     assert code == 0
-    assert err == f"recorded in {records / 'linear.jsonl'}\n"
+    assert err.endswith(f"recorded in {records / 'linear.jsonl'}\n")
+    for kind in ("convergence", "time"):
+        picture = tmp_path / "plots" / f"two-phase-10-{kind}.png"
+        assert str(picture) in err and picture.read_bytes()[1:4] == b"PNG"
     assert {"cpu", "threads", "device", "versions"} <= set(printed["machine"])
     ours = printed["rows"][0]
     assert ours["method"] == "sciml CG + Multigrid" and ours["ratio"] == 1.0

@@ -3,3 +3,5 @@
 from ._contraction import bench_contraction as bench_contraction
 from ._darcy_small import bench_darcy_small as bench_darcy_small
 from ._linear import bench_linear as bench_linear
+from ._plot import plot_linear as plot_linear
+from ._systems import make_system as make_system

@@ -1,220 +1,165 @@
-"""Linear systems: our multigrid-CG beside CG, Jacobi, PyAMG and a direct solve."""
+"""Linear systems: our preconditioned CG beside PyAMG, a direct and an FFT solve."""
 
-import time
-import warnings
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.random as jr
 import numpy as np
 import scipy.sparse.linalg as spla
 
-import sciml
-from sciml.linear import StencilOperator, to_scipy
-from sciml.preconditioners import Jacobi, Multigrid
+from sciml.linear import to_scipy
 
-from .._diffusion import Diffusion
+from ._methods import Method, methods_for, timed
+from ._systems import System, make_system
 
 Row = dict[str, Any]
 
 
 def bench_linear(
     points: int = 511,
-    contrasts: Sequence[float] = (10.0, 1000.0),
+    problems: Sequence[str] = ("two-phase-10", "two-phase-1000"),
     *,
-    rtol: float = 1e-8,
+    tolerances: Sequence[float] = (1e-2, 1e-4, 1e-6, 1e-8),
     repeats: int = 5,
     cap: int = 500,
+    every: bool = False,
     seed: int = 7,
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
-    """Set-up and solve times of −∇·(a∇u) = 1 with a two-phase a on points² nodes.
+    """Set-up and solve times of each method on each system.
 
-    Every method gets the same matrix and right-hand side in float64 and has to reach
-    ‖b − A x‖ ≤ rtol ‖b‖, recomputed here with SciPy's CSR product. One round runs all
-    methods in turn; times are medians over rounds.
+    Every method gets the same matrix and right-hand side in float64 and solves it to
+    each tolerance from zero; the residual ‖b − A x‖/‖b‖ is recomputed here with SciPy's
+    CSR product, whoever solved. One round runs all methods in turn; times are medians
+    over rounds.
 
     **Arguments:**
 
-    - `points`: interior nodes per axis.
-    - `contrasts`: of the two phases.
-    - `rtol`: relative tolerance.
+    - `points`: interior nodes per axis; meshes take the refinement with about points²
+        unknowns.
+    - `problems`: names of systems, see `make_system`.
+    - `tolerances`: relative ones; the last is the one that rows are about.
     - `repeats`: rounds after the first (cold) one.
     - `cap`: maximal number of steps of the methods that need hundreds or thousands.
-    - `seed`: of the coefficient.
+    - `every`: also the preconditioners that are not meant to win.
+    - `seed`: of the coefficients.
     - `on_row`: called with each row when it is complete.
 
-    **Returns:** rows with `contrast`, `method`, `iterations`, `status`,
-    `relative_residual`, `setup_time`, `solve_time`, `total_time` (warm medians),
-    `cold_time` (the first set-up and solve, compilation included), `ratio` (total over
-    our multigrid's, medians of the same rounds) and `history`.
+    **Returns:** rows with `problem`, `unknowns`, `method`, `iterations`, `status`,
+    `relative_residual`, `energy_error` (‖x − x*‖_A/‖x*‖_A against SuperLU's refined
+    solution, None where there is none), `setup_time`, `solve_time`, `total_time` (warm
+    medians), `cold_time` (the first set-up and solve, compilation included), `ratio`
+    (total over that of the first method, medians over the same rounds),
+    `iterations_to` and `time_to` (set-up included; None where it was not reached), one
+    entry per tolerance, and `history`.
     """
     rows = []
-    for contrast in contrasts:
-        problem = Diffusion((points, points), "two_phase", contrast)
-        coefficient = problem.sample_coefficient(key=jr.key(seed))
-        A, b = problem.linear_system(coefficient)
-        assert isinstance(A, StencilOperator)
-        methods = {
-            "sciml CG + Multigrid": _Ours(problem, coefficient, Multigrid(), rtol, 500),
-            "sciml CG + Multigrid, float64 cycle": _Ours(
-                problem, coefficient, Multigrid(cycle_dtype=None), rtol, 500
-            ),
-            "sciml CG + Jacobi": _Ours(problem, coefficient, Jacobi(), rtol, cap),
-            "sciml CG": _Ours(problem, coefficient, None, rtol, cap),
-            **_rivals(A, b, rtol),
-        }
-        matrix, vector = to_scipy(A), np.asarray(b).ravel()
-        runs: dict[str, list[Row]] = {name: [] for name in methods}
-        for _ in range(repeats + 1):
-            for name, method in methods.items():
-                runs[name].append(method())
-        ours = np.array([_total(run) for run in runs["sciml CG + Multigrid"][1:]])
-        for name, of_method in runs.items():
-            warm = of_method[1:]
-            totals = np.array([_total(run) for run in warm])
-            last = of_method[-1]
-            residual = vector - matrix @ last["value"].ravel()
+    for problem in problems:
+        system = make_system(problem, points, seed)
+        methods = methods_for(system, cap=cap, every=every, workers=_threads() or 1)
+        matrix = to_scipy(system.operator)
+        vector = np.asarray(system.vector).ravel()
+        reference = _reference(system, matrix, vector)
+        rounds = [
+            {name: _measure(method, tolerances) for name, method in methods.items()}
+            for _ in range(repeats + 1)
+        ]
+        first = next(iter(methods))
+        ours = np.array([_total(runs[first]) for runs in rounds[1:]])
+        for name in methods:
+            of_method = [runs[name] for runs in rounds]
             row = {
-                "contrast": contrast,
+                "problem": problem,
+                "unknowns": vector.size,
                 "method": name,
-                "iterations": last["iterations"],
-                "status": last["status"],
-                "relative_residual": float(
-                    np.linalg.norm(residual) / np.linalg.norm(vector)
-                ),
-                "setup_time": float(np.median([r["setup"] for r in warm])),
-                "solve_time": float(np.median([r["solve"] for r in warm])),
-                "total_time": float(np.median(totals)),
-                "cold_time": _total(of_method[0]),
-                "ratio": float(np.median(totals / ours)),
-                "history": last["history"],
+                **_facts(of_method[-1]["runs"], matrix, vector, reference, tolerances),
+                **_times(of_method, ours),
+                "history": of_method[-1]["runs"][-1]["history"],
             }
+            row["time_to"] = [
+                None if steps is _MISSED else seconds
+                for steps, seconds in zip(
+                    row["iterations_to"], _times_to(of_method[1:]), strict=True
+                )
+            ]
+            row["iterations_to"] = [
+                None if steps is _MISSED else steps for steps in row["iterations_to"]
+            ]
             rows.append(row)
             if on_row is not None:
                 on_row(row)
     return rows
 
 
-class _Ours:
-    """Our solver as a user calls it: assembly of A and M, then the solve."""
-
-    def __init__(self, problem, coefficient, builder, rtol, max_steps):
-        self.problem, self.coefficient = problem, coefficient
-        self.builder = builder
-        self.solver = sciml.CG(rtol=rtol, max_steps=max_steps)
-        # Programs of its own, so that its first run is cold whatever ran before.
-
-        @eqx.filter_jit
-        def set_up(problem, coefficient, builder):
-            A, b = problem.assemble(coefficient)
-            return A, b, None if builder is None else builder.build(A)
-
-        @eqx.filter_jit
-        def solve(A, b, M, solver):
-            return sciml.linear_solve(A, b, solver, preconditioner=M, throw=False)
-
-        self.set_up, self.solve = set_up, solve
-
-    def __call__(self) -> Row:
-        start = time.perf_counter()
-        A, b, M = jax.block_until_ready(
-            self.set_up(self.problem, self.coefficient, self.builder)
-        )
-        ready = time.perf_counter()
-        solution = jax.block_until_ready(self.solve(A, b, M, self.solver))
-        end = time.perf_counter()
-        steps = int(solution.stats["num_steps"])
-        return {
-            "setup": ready - start,
-            "solve": end - ready,
-            "iterations": steps,
-            "status": result_name(solution.result),
-            "value": np.asarray(solution.value),
-            "history": np.asarray(solution.stats["residual_history"])[: steps + 1],
-        }
+# (A direct solve has no iterations, and reaches every tolerance.)
+_MISSED = object()
 
 
-def _rivals(A: StencilOperator, b, rtol: float) -> dict[str, Callable[[], Row]]:
-    matrix = to_scipy(A)
-    vector = np.asarray(b).ravel()
-
-    def direct():
-        start = time.perf_counter()
-        factor = spla.splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A")
-        ready = time.perf_counter()
-        value = factor.solve(vector)
-        end = time.perf_counter()
-        return {
-            "setup": ready - start,
-            "solve": end - ready,
-            "iterations": None,
-            "status": "successful",
-            "value": value,
-            "history": None,
-        }
-
-    rivals: dict[str, Callable[[], Row]] = {"SciPy SuperLU": direct}
-    try:
-        import pyamg
-    except ImportError:
-        return rivals
-
-    def amg(build) -> Row:
-        start = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            hierarchy = build(matrix)
-            ready = time.perf_counter()
-            history: list[float] = []
-            # PyAMG's own CG measures the residual in the 2-norm relative to ‖b‖.
-            value, info = hierarchy.solve(
-                vector,
-                tol=rtol,
-                accel="cg",
-                maxiter=500,
-                residuals=history,
-                return_info=True,
-            )
-        end = time.perf_counter()
-        scale = np.linalg.norm(vector)
-        return {
-            "setup": ready - start,
-            "solve": end - ready,
-            "iterations": len(history) - 1,
-            "status": "successful" if info == 0 else "max_steps_reached",
-            "value": value,
-            "history": np.asarray(history) / scale,
-        }
-
-    rivals["PyAMG Ruge–Stüben + CG"] = lambda: amg(pyamg.ruge_stuben_solver)
-    rivals["PyAMG smoothed aggregation + CG"] = lambda: amg(
-        pyamg.smoothed_aggregation_solver
-    )
-    return rivals
-
-
-_RESULT_NAMES = (
-    "successful",
-    "max_steps_reached",
-    "indefinite_operator",
-    "indefinite_preconditioner",
-    "nonfinite",
-    "stagnated",
-    "diverged",
-    "infeasible",
-)
-
-
-def result_name(result) -> str:
-    """The name of a `sciml.RESULTS` item, for tables and JSON."""
-    for name in _RESULT_NAMES:
-        if bool(result == getattr(sciml.RESULTS, name)):
-            return name
-    return str(result)
+def _measure(method: Method, tolerances: Sequence[float]) -> Row:
+    state, setup = timed(method.set_up)
+    runs, seconds = [], []
+    for rtol in tolerances:
+        run, spent = timed(lambda rtol=rtol: method.solve(state, rtol))
+        runs.append(run)
+        seconds.append(spent)
+    return {"setup": setup, "seconds": seconds, "runs": runs}
 
 
 def _total(run: Row) -> float:
-    return run["setup"] + run["solve"]
+    return run["setup"] + run["seconds"][-1]
+
+
+def _facts(runs, matrix, vector, reference, tolerances) -> Row:
+    """What the solutions are worth, by residuals and errors computed here."""
+    size = np.linalg.norm(vector)
+    residuals = [np.linalg.norm(vector - matrix @ run["value"]) / size for run in runs]
+    error = None
+    if reference is not None:
+        difference = runs[-1]["value"] - reference
+        energy = difference @ (matrix @ difference) / (reference @ (matrix @ reference))
+        error = float(np.sqrt(max(energy, 0.0)))
+    return {
+        "iterations": runs[-1]["iterations"],
+        "status": runs[-1]["status"],
+        "relative_residual": float(residuals[-1]),
+        "energy_error": error,
+        "iterations_to": [
+            run["iterations"] if residual <= rtol * (1 + 1e-6) else _MISSED
+            for run, residual, rtol in zip(runs, residuals, tolerances, strict=True)
+        ],
+    }
+
+
+def _times(of_method: list[Row], ours: np.ndarray) -> Row:
+    warm = of_method[1:]
+    totals = np.array([_total(run) for run in warm])
+    return {
+        "setup_time": float(np.median([run["setup"] for run in warm])),
+        "solve_time": float(np.median([run["seconds"][-1] for run in warm])),
+        "total_time": float(np.median(totals)),
+        # The first tolerance's solve compiled the program of all.
+        "cold_time": of_method[0]["setup"] + of_method[0]["seconds"][0],
+        "ratio": float(np.median(totals / ours)),
+    }
+
+
+def _times_to(warm: list[Row]) -> list[float]:
+    setup = np.array([run["setup"] for run in warm])
+    solves = np.array([run["seconds"] for run in warm])
+    return np.median(setup[:, None] + solves, axis=0).tolist()
+
+
+def _reference(system: System, matrix, vector) -> np.ndarray | None:
+    """A direct solution, refined once: some digits beyond every tolerance here."""
+    if not system.suits_direct:
+        return None
+    factor = spla.splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A")
+    x = factor.solve(vector)
+    return x + factor.solve(vector - matrix @ x)
+
+
+def _threads() -> int | None:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()

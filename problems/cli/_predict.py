@@ -41,7 +41,7 @@ class Predict:
         import sciml
 
         from .. import get_problem
-        from ..bench._linear import result_name
+        from ..bench._methods import result_name
 
         try:
             problem = get_problem(

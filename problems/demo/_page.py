@@ -74,7 +74,8 @@ def write_page(
         curves = {
             row["method"]: np.asarray(row["history"])[: _SHOWN + 1]
             for row in large
-            if row["contrast"] == contrast and row["history"] is not None
+            if row["problem"] == f"two-phase-{contrast:g}"
+            and row["history"] is not None
         }
         pictures[f"large-{contrast:g}"] = plot_convergence(curves, tolerance=1e-8)
     images = {name: png(figure) for name, figure in pictures.items()}
@@ -178,7 +179,9 @@ def _large(
     )
     for contrast in settings.large.contrasts:
         page.add_heading(f"Contrast {contrast:g}", 3)
-        of_contrast = [row for row in rows if row["contrast"] == contrast]
+        of_contrast = [
+            row for row in rows if row["problem"] == f"two-phase-{contrast:g}"
+        ]
         page.add_table(Table(of_contrast, _LARGE, caption="Large systems"))
         page.add_figure(
             images[f"large-{contrast:g}"],

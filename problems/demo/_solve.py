@@ -11,7 +11,7 @@ from sciml.evaluation import timed
 
 from .._diffusion import Darcy
 from ..bench import bench_linear
-from ..bench._linear import result_name
+from ..bench._methods import result_name
 from ._settings import DemoSettings
 
 
@@ -67,7 +67,8 @@ def large_systems(settings: DemoSettings, on_row) -> list[dict[str, Any]]:
     """The table of methods on the large grid."""
     return bench_linear(
         settings.large.points,
-        settings.large.contrasts,
+        [f"two-phase-{contrast:g}" for contrast in settings.large.contrasts],
+        tolerances=(1e-8,),
         repeats=settings.large.repeats,
         cap=settings.large.cap,
         seed=settings.seed,
