@@ -65,6 +65,35 @@ def test_mgno_darcy(capsys):
     assert "relative L2" in capsys.readouterr().out
 
 
+def test_preconditioned_cg(capsys):
+    numbers = run("preconditioned_cg")
+    assert numbers.pop("fallback_step") == 0
+    expected = {
+        "smooth_two_colours": 62,
+        "smooth_incomplete_cholesky": 42,
+        "smooth_multigrid": 6,
+        "jumps_two_colours": 72,
+        "jumps_incomplete_cholesky": 58,
+        "jumps_multigrid": 8,
+        "fallback_steps": 8,
+    }
+    assert numbers == pytest.approx(expected, abs=1)
+    out = capsys.readouterr().out
+    assert "multigrid took over after 0" in out and "not converge" not in out
+
+
+def test_unstructured_fem(capsys):
+    pytest.importorskip("skfem")
+    pytest.importorskip("pyamg")
+    numbers = run("unstructured_fem")
+    assert numbers["unknowns"] == 161
+    names = ("algebraic_multigrid", "incomplete_cholesky", "jacobi")
+    assert [numbers[f"{n}_steps"] for n in names] == pytest.approx([6, 20, 38], abs=1)
+    assert numbers["difference_to_direct"] < 1e-9 and numbers["slope_error"] < 1e-9
+    assert numbers["most_steps_of_many"] <= 8
+    assert "161 unknowns, 1057 entries" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", sorted(p.stem for p in EXAMPLES.glob("*.py")))
 def test_importing_does_nothing(name, capsys):
     module = load(name)
