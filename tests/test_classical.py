@@ -209,10 +209,10 @@ def test_fewer_steps():
 def test_young():
     """ω from μ = cos(π/(n+1)), which Lanczos finds; 1 where the order is not his."""
     A = grid_matrix()
-    (found,) = [float(inside(pc.SSOR().build(from_scipy(m, PSD))).omega) for m in (A,)]
+    (found,) = [float(pc.SSOR().build(from_scipy(m, PSD)).facts["omega"]) for m in (A,)]
     mu = np.cos(np.pi / 17)
     assert abs(found - 2 / (1 + np.sqrt(1 - mu**2))) < 1e-6
-    omega = lambda A: inside(pc.SSOR().build(from_scipy(A, PSD))).omega
+    omega = lambda A: pc.SSOR().build(from_scipy(A, PSD)).facts["omega"]
     shuffled = np.random.default_rng(0).permutation(256)
     assert omega(A[shuffled][:, shuffled].tocsr()) == 1.0
     assert omega(mesh_matrix()) == 1.0
@@ -228,7 +228,7 @@ def test_young_follows_a_sequence():
         A = (grid_matrix() + shift * eye).tocsr()
         M = builder.update(M, from_scipy(A, PSD))
         mu = 4 * np.cos(np.pi / 17) / (4 + shift)
-        omegas.append(float(inside(M).omega))
+        omegas.append(float(M.facts["omega"]))
         assert abs(omegas[-1] - 2 / (1 + np.sqrt(1 - mu**2))) < 2e-3
     with pytest.raises(TypeError, match="SSOR.build"):
         builder.update(pc.Jacobi().build(from_scipy(A, PSD)), from_scipy(A, PSD))
@@ -239,7 +239,7 @@ def test_shift_where_a_pivot_breaks_down():
     A = np.array([[3.0, -2, 0, 2], [-2, 3, -2, 0], [0, -2, 3, -2], [2, 0, -2, 3]])
     assert np.linalg.eigvalsh(A).min() > 0.1
     M = pc.IncompleteCholesky().build(from_scipy(sp.csr_matrix(A), PSD))
-    assert inside(M).shift > 0
+    assert M.facts["shift"] > 0
     assert (np.linalg.eigvalsh(np.asarray(as_matrix(M))) > 0).all()
 
 

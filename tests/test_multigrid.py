@@ -29,7 +29,7 @@ from sciml.grids import (
     half_offsets,
     linear_interpolation,
 )
-from sciml.linear import diffusion_operator, linear_solve, v_cycle
+from sciml.linear import StencilOperator, diffusion_operator, linear_solve, v_cycle
 from sciml.preconditioners import (
     AbstractCoarseOperator,
     Chebyshev,
@@ -345,3 +345,28 @@ def test_small_grids_are_solved_at_once():
         assert matrix.dtype == jnp.float64
         scale = np.abs(inverse).max()
         np.testing.assert_allclose(matrix, inverse, rtol=0, atol=atol * scale)
+
+
+def test_says_when_it_is_the_wrong_choice():
+    """Smooth and two-phase coefficients suit it; rough and turned ones do not."""
+    grid = Grid((31, 31))
+    x, _ = grid.mesh()
+    rough = random_field((31, 31), 1e4)
+    cases = {
+        "constant": (diffusion_operator(1.0, grid), False),
+        "half and half": (diffusion_operator(np.where(x < 0.5, 1.0, 5.0), grid), False),
+        "rough": (diffusion_operator(rough, grid), True),
+    }
+    stencil = cases["constant"][0].stencil
+    edges = (stencil.edges[0] * 1e-3, stencil.edges[1])
+    thin = eqx.tree_at(lambda s: s.edges, stencil, edges)
+    cases["stretched"] = (StencilOperator(thin, grid), True)
+    for name, (A, poor) in cases.items():
+        facts = Multigrid().build(A).facts
+        assert bool(facts["expected_poor"]) == poor, name
+    A, b = cases["rough"][0], jnp.ones((31, 31))
+    solution = linear_solve(A, b, preconditioner=Multigrid())
+    assert solution.stats["preconditioner"]["jump_share"] > 0.3
+    # Unequal spacings are no anisotropy of the operator: they are coarsened one by one.
+    flat = diffusion_operator(1.0, Grid((31, 7), (1.0, 1.0)))
+    assert not Multigrid().build(flat).facts["expected_poor"]

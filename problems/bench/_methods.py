@@ -58,7 +58,8 @@ class Ours:
         def solve(A, b, M, solver):
             return sciml.linear_solve(A, b, solver, preconditioner=M, throw=False)
 
-        self._assemble, self._solve = assemble, solve
+        self._assemble: Any = assemble
+        self._solve: Any = solve
 
     def set_up(self) -> Any:
         """A, b and M on the device."""
@@ -68,8 +69,7 @@ class Ours:
             A, b = system.operator, system.vector
             state = A, b, None if builder is None else builder.build(A)
         else:
-            assemble: Any = self._assemble
-            state = assemble(system.inputs, builder)
+            state = self._assemble(system.inputs, builder)
         jax.block_until_ready(eqx.filter(state, eqx.is_array))
         return state
 

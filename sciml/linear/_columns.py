@@ -99,7 +99,10 @@ def _solve_many(operator, vectors, solver, M, block_size, count, throw) -> Solut
     if block_size == 1:
 
         def one(b):
-            return linear_solve(operator, b, solver, preconditioner=M, throw=False)
+            found = linear_solve(operator, b, solver, preconditioner=M, throw=False)
+            # (The preconditioner is one for all.)
+            found.stats.pop("preconditioner", None)
+            return found
 
         solution = jax.lax.map(one, vectors)
     else:

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.tree_util as jtu
 import lineax as lx
-from jaxtyping import Array, Inexact, PyTree
+from jaxtyping import Array, Inexact, PyTree, Shaped
 
 from ._protocol import dense_from_products, register_operator
 from ._tree import Vector
@@ -26,19 +26,24 @@ class SymmetricOperator(lx.AbstractLinearOperator):
         is believed to be linear and symmetric.
     - `structure`: `jax.ShapeDtypeStruct`s of the vectors.
     - `tags`: `lineax` tags; symmetric is implied.
+    - `facts`: numbers that its builder found out, by name; `sciml.linear_solve` hands
+        them on as `stats["preconditioner"]`. Default none.
     """
 
     function: Callable[[Vector], Vector]
     _structure: tuple = eqx.field(static=True)
     tags: frozenset[object] = eqx.field(static=True)
+    facts: dict[str, Shaped[Array, "..."]]
 
     def __init__(
         self,
         function: Callable[[Vector], Vector],
         structure: PyTree[jax.ShapeDtypeStruct],
         tags: object | frozenset[object] = frozenset(),
+        facts: dict[str, Shaped[Array, "..."]] | None = None,
     ):
         self.function = function
+        self.facts = {} if facts is None else facts
         # Static fields are hashed, and a structure may hold lists or dictionaries.
         leaves, tree = jtu.tree_flatten(structure)
         self._structure = (tuple(leaves), tree)
@@ -66,3 +71,9 @@ class SymmetricOperator(lx.AbstractLinearOperator):
     def out_structure(self) -> PyTree[jax.ShapeDtypeStruct]:
         """Structure of the vectors that it gives, the same."""
         return self.in_structure()
+
+
+def facts_of(operator: lx.AbstractLinearOperator | None) -> dict:
+    """What goes into a solve's statistics from its preconditioner."""
+    facts = getattr(operator, "facts", None)
+    return {"preconditioner": dict(facts)} if facts else {}

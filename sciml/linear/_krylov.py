@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Shaped
 from . import _tree as tree
 from ._builder import build_preconditioner
 from ._fallback import iterate
+from ._function_operator import facts_of
 from ._product import product
 from ._status import lineax_result, our_result
 from ._tree import Vector
@@ -139,7 +140,8 @@ class AbstractKrylov(lx.AbstractLinearSolver[_KrylovState]):
         operator, M, negate = state
         b = tree.scale(jnp.asarray(-1.0), vector) if negate.value else vector
         value, status, stats = iterate(self, product(operator), M, b, options.get("y0"))
-        return value, lineax_result(status), {**stats, "status": our_result(status)}
+        stats = stats | facts_of(M) | {"status": our_result(status)}
+        return value, lineax_result(status), stats
 
     def transpose(self, state: _KrylovState, options: dict[str, Any]):
         """The state of the adjoint solve: Aᵀ and Mᵀ; no initial guess."""

@@ -14,6 +14,7 @@ from . import _tree as tree
 from ._builder import AbstractPreconditioner, build_preconditioner, frozen
 from ._cg import CG
 from ._fallback import iterate
+from ._function_operator import facts_of
 from ._krylov import AbstractKrylov
 from ._product import Product, product
 from ._solution import Solution
@@ -98,7 +99,7 @@ def _compiled(operator, vector, solver, preconditioner, x0, throw) -> Solution:
     solver = frozen(solver)
     value, status, stats = _solve(operator, b, M=M, x0=x0, solver=solver, throw=throw)
     result = our_result(status)
-    solution = Solution(value, result, stats)
+    solution = Solution(value, result, stats | facts_of(M))
     if throw:
         solution = result.error_if(solution, result != RESULTS.successful)
     return solution

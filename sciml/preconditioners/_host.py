@@ -66,8 +66,12 @@ class _Flattened(eqx.Module):
 def flat_operator(
     function: Callable[[Inexact[Array, " n"]], Inexact[Array, " n"]],
     operator: lx.AbstractLinearOperator,
+    facts: dict[str, Array] | None = None,
 ) -> SymmetricOperator:
     """M of A's structure from a function of flat vectors, tagged semidefinite."""
     return SymmetricOperator(
-        _Flattened(function), operator.in_structure(), lx.positive_semidefinite_tag
+        _Flattened(function),
+        operator.in_structure(),
+        lx.positive_semidefinite_tag,
+        facts,
     )

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import equinox as eqx
+import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 
@@ -34,7 +35,7 @@ class IncompleteCholesky(AbstractPreconditioner):
     these equations are, on the host; `solve` says how L is applied on the device. M is
     symmetric positive definite whatever L is. Where a pivot breaks down (not for
     M-matrices, as those of diffusion are), A + α diag(A) is factorised instead, α =
-    1e-3, 2e-3, 4e-3, …: `shift` of the built factor says which.
+    1e-3, 2e-3, 4e-3, …: `stats["preconditioner"]["shift"]` says which.
 
     The number of CG steps falls by about three against Jacobi, and still doubles with
     each refinement of a mesh: for diffusion multigrid is faster. For anything sparse
@@ -75,12 +76,12 @@ class IncompleteCholesky(AbstractPreconditioner):
         matrix = host_matrix(self, operator)
         lower, shift = incomplete_cholesky(matrix)
         factor = self.solve.build(lower, matrix.dtype)
-        return flat_operator(_Inverse(factor, shift), operator)
+        facts = {"shift": jnp.asarray(shift, jnp.result_type(float))}
+        return flat_operator(_Inverse(factor), operator, facts)
 
 
 class _Inverse(eqx.Module):
     factor: AbstractTriangularFactor
-    shift: float = eqx.field(static=True)
 
     def __call__(self, vector):
         return self.factor.adjoint_solve(self.factor.solve(vector))

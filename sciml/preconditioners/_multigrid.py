@@ -21,6 +21,7 @@ from ..linear import (
 )
 from ._coarse_operators import AbstractCoarseOperator, Galerkin
 from ._smoothers import AbstractSmoother, AbstractSmoothing, Chebyshev
+from ._suitability import suitability
 from ._transfer import AbstractTransfer, OperatorDependent
 
 Field = Float[Array, "*space"]
@@ -148,6 +149,12 @@ class Multigrid(AbstractPreconditioner):
         1e6 and to 1e-8 it left the number of CG steps unchanged or cost one. Vectors
         must lie within float32's range (`sciml.CG` scales its own). None for A's.
 
+    A solve's `stats["preconditioner"]` says what speaks against multigrid for this A:
+    `jump_share`, the share of nodes between couplings that differ by more than ten
+    times; `anisotropic_share`, of nodes where couplings in different directions do; and
+    `expected_poor`, whether one of them is so large (2 %, one half) that two to three
+    times the usual number of steps is to be expected: try `AlgebraicMultigrid()`.
+
     **Raises:** `TypeError` for an operator that carries no grid.
 
     !!! example
@@ -178,10 +185,9 @@ class Multigrid(AbstractPreconditioner):
                 "operator: Multigrid needs to know the grid and takes a "
                 f"sciml.linear.StencilOperator, got {type(operator).__name__}."
             )
+        cycle, facts = _set_up(self, operator)
         return SymmetricOperator(
-            _set_up(self, operator),
-            operator.in_structure(),
-            lx.positive_semidefinite_tag,
+            cycle, operator.in_structure(), lx.positive_semidefinite_tag, facts
         )
 
     def hierarchy(
@@ -210,7 +216,14 @@ class Multigrid(AbstractPreconditioner):
 
 # Hundreds of small operations: unjitted, dispatch would cost more than the set-up.
 @eqx.filter_jit
-def _set_up(builder: Multigrid, operator: StencilOperator) -> _Cycle | _RoundedCycle:
+def _set_up(
+    builder: Multigrid, operator: StencilOperator
+) -> tuple[_Cycle | _RoundedCycle, dict[str, Array]]:
+    facts = suitability(operator.stencil, operator.grid)
+    return _rounded(builder, operator), facts
+
+
+def _rounded(builder: Multigrid, operator: StencilOperator) -> _Cycle | _RoundedCycle:
     stencil = operator.stencil
     dtype = builder.cycle_dtype
     if dtype is None or stencil.diagonal.dtype == dtype:

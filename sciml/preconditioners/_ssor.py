@@ -8,7 +8,7 @@ import jax.flatten_util as jfu
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array, Inexact
 
 from ..linear import AbstractPreconditioner, SymmetricOperator, estimate_spectrum
 from ..linear._spectrum import random_vector, unit_diagonal
@@ -46,8 +46,9 @@ class SSOR(AbstractPreconditioner):
     - `solve`: how D + ωL is inverted. Default `LevelSchedule()`, exactly.
         `JacobiSweeps` suits accelerators; near ω = 2 many are needed.
 
-    `update(M, A)` follows a sequence of slowly changing matrices: it corrects μ by one
-    power step from the eigenvector that M keeps.
+    `stats["preconditioner"]["omega"]` tells ω. `update(M, A)` follows a sequence of
+    slowly changing matrices: it corrects μ by one power step from the eigenvector that
+    M keeps.
 
     **Raises:** `TypeError` for an operator whose entries are not known, or are traced;
     `ValueError` for ω outside of (0, 2).
@@ -90,7 +91,7 @@ class SSOR(AbstractPreconditioner):
             if is_consistently_ordered(matrix):
                 mu, mode = _jacobi_spectrum(operator)
                 omega = young_omega(float(mu))
-        return flat_operator(self._sweeps(matrix, omega, mode), operator)
+        return self._operator(operator, matrix, omega, mode)
 
     def update(
         self, preconditioner: SymmetricOperator, operator: lx.AbstractLinearOperator
@@ -114,26 +115,26 @@ class SSOR(AbstractPreconditioner):
         image = vector - (matrix @ (vector / root)) / root
         mu = float(np.linalg.norm(image))
         mode = image / mu if mu > 0 else vector
-        return flat_operator(self._sweeps(matrix, young_omega(mu), mode), operator)
+        return self._operator(operator, matrix, young_omega(mu), mode)
 
-    def _sweeps(self, matrix: Matrix, omega: float, mode) -> "_Sweeps":
+    def _operator(self, operator, matrix: Matrix, omega: float, mode):
         import scipy.sparse as sp
 
         diagonal = matrix.diagonal()
         lower = (omega * sp.tril(matrix, -1) + sp.diags_array(diagonal)).tocsr()
         lower.sort_indices()
-        return _Sweeps(
+        sweeps = _Sweeps(
             self.solve.build(lower, matrix.dtype),
             jnp.asarray(omega * (2 - omega) * diagonal, matrix.dtype),
-            jnp.asarray(omega, diagonal.real.dtype),
             None if mode is None else jnp.asarray(mode, matrix.dtype),
         )
+        facts = {"omega": jnp.asarray(omega, diagonal.real.dtype)}
+        return flat_operator(sweeps, operator, facts)
 
 
 class _Sweeps(eqx.Module):
     factor: AbstractTriangularFactor
     weights: Inexact[Array, " n"]
-    omega: Float[Array, ""]
     mode: Inexact[Array, " n"] | None
 
     def __call__(self, vector):
