@@ -12,10 +12,20 @@ from ._elasticity import (
 )
 from ._finite_elements import (
     AbstractFiniteElements as AbstractFiniteElements,
-    AbstractLinearSystem as AbstractLinearSystem,
     Discretisation as Discretisation,
 )
 from ._heat import HeatSequence as HeatSequence
+from ._helmholtz import (
+    Helmholtz as Helmholtz,
+    ImpedanceHelmholtz as ImpedanceHelmholtz,
+)
+from ._matrices import load_matrix as load_matrix, matrix_names as matrix_names
 from ._poisson import Poisson as Poisson
-from ._registry import get_problem as get_problem, problem_names as problem_names
+from ._registry import (
+    get_problem as get_problem,
+    get_system as get_system,
+    problem_names as problem_names,
+    system_names as system_names,
+)
+from ._system import AbstractLinearSystem as AbstractLinearSystem
 from ._unstructured import UnstructuredDiffusion as UnstructuredDiffusion

@@ -1,4 +1,4 @@
-"""What the finite-element problems share: systems without a grid, and their facts."""
+"""What the finite-element problems share: what an assembled system comes with."""
 
 import abc
 from collections.abc import Callable
@@ -9,24 +9,7 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-
-class AbstractLinearSystem(eqx.Module):
-    """A linear system, or a distribution of them, that comes without a grid.
-
-    `linear_system` is called as that of `sciml.AbstractLinearProblem`, so that what
-    only needs A and b takes both kinds.
-    """
-
-    @abc.abstractmethod
-    def linear_system(
-        self, *, key: PRNGKeyArray | None = None
-    ) -> tuple[lx.AbstractLinearOperator, Array]:
-        """A and b.
-
-        **Arguments:**
-
-        - `key`: needed where the system is random.
-        """
+from ._system import AbstractLinearSystem
 
 
 class Discretisation(eqx.Module):

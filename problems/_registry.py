@@ -1,13 +1,18 @@
 """Problems by name, for the command line and for benchmarks over all of them."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from sciml.grids import LogNormalField, SquaredExponentialField
 
 from ._anisotropic import AnisotropicDiffusion
 from ._diffusion import Darcy, Diffusion
 from ._diffusion_family import AbstractElliptic
+from ._elasticity import LinearElasticity
+from ._finite_elements import AbstractFiniteElements
 from ._poisson import Poisson
+from ._unstructured import UnstructuredDiffusion
 
 # Name, constructor, what is fixed, one line for people.
 _PROBLEMS: dict[str, tuple[Callable[..., AbstractElliptic], dict[str, Any], str]] = {
@@ -58,16 +63,47 @@ _PROBLEMS: dict[str, tuple[Callable[..., AbstractElliptic], dict[str, Any], str]
     ),
 }
 
+_LOG_NORMAL = LogNormalField(SquaredExponentialField(1.1, correlation_length=0.2))
+
+# Name, constructor from a number of refinements, its default, one line for people.
+_SYSTEMS: dict[str, tuple[Callable[[int], AbstractFiniteElements], int, str]] = {
+    "fem-l-shape": (
+        lambda r: UnstructuredDiffusion("l_shape", r, coefficient=_LOG_NORMAL),
+        5,
+        "−∇·(a∇u) = 1, a log-normal, on triangles (--refinements)",
+    ),
+    "fem-ball": (
+        lambda r: UnstructuredDiffusion("ball", r),
+        4,
+        "−Δu = 1 in a ball of tetrahedra (--refinements)",
+    ),
+    "elasticity-2d": (
+        lambda r: LinearElasticity((8 * 2**r, 2 * 2**r)),
+        3,
+        "a clamped beam, plane strain (--refinements)",
+    ),
+    "elasticity-3d": (
+        lambda r: LinearElasticity((4 * 2**r, 2**r, 2**r), (4.0, 1.0, 1.0)),
+        3,
+        "a clamped beam in 3-D (--refinements)",
+    ),
+}
+
 
 def problem_names() -> dict[str, str]:
-    """Every problem's name and what it is."""
+    """Every problem's name and what it is; those on grids, see `get_problem`."""
     return {name: text for name, (_, _, text) in _PROBLEMS.items()}
+
+
+def system_names() -> dict[str, str]:
+    """Every finite-element system's name and what it is, see `get_system`."""
+    return {name: text for name, (_, _, text) in _SYSTEMS.items()}
 
 
 def get_problem(
     name: str, *, points: int | None = None, contrast: float | None = None
 ) -> AbstractElliptic:
-    """A problem by name.
+    """A problem on a grid by name.
 
     **Arguments:**
 
@@ -78,12 +114,9 @@ def get_problem(
     **Raises:** `ValueError` for an unknown name (with the nearest one), and for a
     contrast where there is none.
     """
-    if name not in _PROBLEMS:
-        near = difflib.get_close_matches(name, _PROBLEMS, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"Unknown problem {name!r}; known are {', '.join(_PROBLEMS)}.{hint}"
-        )
+    if name in _SYSTEMS:
+        raise ValueError(f"{name!r} has no grid; it is one of get_system's.")
+    _check_name("problem", name, _PROBLEMS)
     make, fixed, _ = _PROBLEMS[name]
     arguments = dict(fixed)
     if points is not None:
@@ -93,3 +126,31 @@ def get_problem(
             raise ValueError(f"contrast: {name!r} has a constant coefficient.")
         arguments["contrast"] = contrast
     return make(**arguments)
+
+
+def get_system(name: str, *, refinements: int | None = None) -> AbstractFiniteElements:
+    """A finite-element system by name; to assemble it needs the extra `fem`.
+
+    **Arguments:**
+
+    - `name`: one of `system_names()`.
+    - `refinements`: each halves the elements; default the system's own.
+
+    **Raises:** `ValueError` for an unknown name (with the nearest one), and where there
+    are too few refinements.
+    """
+    _check_name("system", name, _SYSTEMS)
+    make, default, _ = _SYSTEMS[name]
+    refinements = default if refinements is None else refinements
+    if refinements < 1:
+        raise ValueError(f"refinements: expected at least 1, got {refinements}.")
+    return make(refinements)
+
+
+def _check_name(what: str, name: str, known: Mapping[str, Any]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, [*_PROBLEMS, *_SYSTEMS], 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"Unknown {what} {name!r}; known are {', '.join(known)}.{hint}"
+        )

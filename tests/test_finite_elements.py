@@ -3,6 +3,7 @@
 # Wrong arguments are the point here, and NumPy takes JAX scalars.
 # pyright: reportArgumentType=false, reportCallIssue=false
 
+import json
 import sys
 
 import jax.random as jr
@@ -14,6 +15,7 @@ from linear_cases import outcome, slope
 
 import problems
 import sciml
+from problems.cli import main
 from sciml.grids import CheckerboardField, LogNormalField, SquaredExponentialField
 from sciml.linear import PaddedRowsOperator, from_skfem, to_scipy
 
@@ -181,6 +183,53 @@ def test_a_beam_bends_as_the_book_says():
         shear = 10.0**2 / (2 * 5 / 6 / (2 * 1.3))
         errors.append(abs(-tip / (bending + shear) - 1))
     assert errors[-1] < 0.02 and slope([4, 8, 16], errors) > 1.5
+
+
+# --- by name, and on the command line -------------------------------------------------
+
+
+def test_registry():
+    sizes = {"fem-l-shape": 90, "fem-ball": 7, "elasticity-2d": 160}
+    assert set(problems.system_names()) == {*sizes, "elasticity-3d"}
+    for name, size in sizes.items():
+        system = problems.get_system(name, refinements=1)
+        assert isinstance(system, problems.AbstractLinearSystem)
+        A, b = system.linear_system(key=jr.key(0))
+        assert A.in_size() == b.size == size
+    beam = problems.get_system("elasticity-3d")
+    assert isinstance(beam, problems.LinearElasticity)
+    assert beam.num_cells == (32, 8, 8)
+    with pytest.raises(ValueError, match="Unknown system 'fem-bal'.*mean 'fem-ball'"):
+        problems.get_system("fem-bal")
+    with pytest.raises(ValueError, match="'fem-ball' has no grid"):
+        problems.get_problem("fem-ball")
+
+
+def test_command_line(tmp_path, capsys):
+    line = "solve fem-ball --refinements 1 --preconditioner jacobi --json --output "
+    assert main([*line.split(), str(tmp_path / "u")]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["unknowns"] == 7 and facts["result"] == "successful"
+    assert "num_points" not in facts
+    with np.load(facts["output"]) as arrays:
+        assert arrays["coordinates"].shape == (7, 3) and arrays["solution"].size == 7
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("solve fem-bal", "Did you mean 'fem-ball'?"),
+        ("solve fem-ball --refinements 0", "refinements: expected at least 1, got 0"),
+        ("solve fem-ball --points 3", "--points: 'fem-ball' has a mesh"),
+        ("solve fem-ball --contrast 3", "--contrast: 'fem-ball' has a mesh"),
+        ("solve fem-ball --preconditioner multigrid", "multigrid needs a grid"),
+        ("solve darcy --refinements 3", "--refinements: 'darcy' has a grid"),
+        ("predict none --problem fem-ball", "'fem-ball' has no grid"),
+    ],
+)
+def test_usage(line, message, capsys):
+    assert main(line.split()) == 2
+    assert message in capsys.readouterr().err
 
 
 # --- mistakes -------------------------------------------------------------------------

@@ -16,7 +16,7 @@ class List:
         """Print the catalogue."""
         from sciml import linear, neural_operators, preconditioners
 
-        from .. import problem_names
+        from .. import problem_names, system_names
         from ._bench import BENCHMARKS
         from ._train import MODELS
 
@@ -30,7 +30,7 @@ class List:
             }
 
         catalogue = {
-            "problems": problem_names(),
+            "problems": problem_names() | system_names(),
             "solvers": builders(linear, linear.AbstractKrylov),
             "preconditioners": builders(preconditioners, linear.AbstractPreconditioner),
             "models": {
