@@ -35,7 +35,7 @@ def from_skfem(
     b: np.ndarray,
     *,
     D: Dofs | None = None,
-    I: Dofs | None = None,  # noqa: E741
+    I: Dofs | None = None,
     x: np.ndarray | None = None,
     tags: object | frozenset[object] = lx.positive_semidefinite_tag,
     dtype: DTypeLike | None = None,
@@ -121,7 +121,7 @@ def from_skfem(
     return operator, jnp.asarray(vector.astype(held)), expand
 
 
-def _split(D: Dofs | None, I: Dofs | None, size: int):  # noqa: E741
+def _split(D: Dofs | None, I: Dofs | None, size: int):
     """The eliminated and the free dofs, ascending."""
     every = np.arange(size)
     if D is None and I is None:
