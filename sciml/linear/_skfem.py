@@ -116,7 +116,7 @@ def from_skfem(
         raise ValueError(
             f"b, x: are complex, but the operator is {held}; ask for a complex dtype."
         )
-    # (On the host, as JAX drops digits that NumPy has only with a warning.)
+    # (Rounded by NumPy: JAX warns where it has to shorten a double.)
     expand = _Expansion(jnp.asarray(free, jnp.int32), jnp.asarray(known.astype(held)))
     return operator, jnp.asarray(vector.astype(held)), expand
 
