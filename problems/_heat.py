@@ -26,8 +26,8 @@ class HeatSequence(eqx.Module):
     The protocol of the source: start each solve from the previous solution, stop at a
     relative residual of 1e-8, add up the iterations of all steps; Δt = 1e-3 up to
     t = 5, and 1/h = 25, 50, 100, 200 or 400. What is told of step k beforehand is
-    κ(t_k), not κ at the half step. An iteration in NumPy and SciPy takes, in all
-    5000 steps:
+    κ(t_k), not κ at the half step. Iterations of all 5000 steps, by loops in SciPy
+    (`pytest -m slow tests/test_heat_sequence.py` repeats the first row):
 
     | 1/h | CG | SSOR-CG, ω = 1 | ω = 1.5 | ω from `jacobi_radius` |
     |---|---|---|---|---|

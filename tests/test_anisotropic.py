@@ -31,10 +31,10 @@ def test_entries_are_those_of_pyamg(theta):
     np.testing.assert_allclose(np.asarray(A.as_matrix()) / 49, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("theta", ANGLES)
+@pytest.mark.parametrize("theta", ANGLES[1:])
 def test_second_order(theta):
     """u = x(1−x) sin πy with a = 1 + x y, on unequal spacings."""
-    sizes, errors, epsilon = [8, 16, 32], [], 0.05
+    sizes, errors, epsilon = [8, 16], [], 0.05
     for n in sizes:
         bare = problems.AnisotropicDiffusion((n - 1, 2 * n - 1), epsilon, theta)
         k11, k12, k22 = bare.tensor()
@@ -69,12 +69,12 @@ def test_multigrid_solves_it():
     """As fast as usual without anisotropy; with it as fast as it goes."""
     steps = []
     for epsilon, theta in ((1.0, 0.0), (1e-3, 0.0), (1e-3, math.pi / 6)):
-        problem = problems.AnisotropicDiffusion((31, 31), epsilon, theta)
+        problem = problems.AnisotropicDiffusion((15, 15), epsilon, theta)
         assert isinstance(problem, sciml.AbstractLinearProblem)
         solution = problem.solve(problem.sample_coefficient(key=jr.key(0)))
         assert outcome(solution.result) == "successful"
         steps.append(int(solution.stats["num_steps"]))
-    assert steps[0] < 10 and max(steps) < 100
+    assert steps[0] < 10 and max(steps) < 50
 
 
 def test_mistakes():

@@ -50,7 +50,7 @@ def test_the_same_as_scikit_fem(fem, system, form):
     operator, vector, expand = from_skfem(A, b, x=x, **arguments)
     assert isinstance(operator, PaddedRowsOperator)
     assert lx.is_positive_semidefinite(operator)
-    AII, bI, _, I = fem.condense(A, b, x=x, D=view)  # noqa: E741
+    AII, bI, _, I = fem.condense(A, b, x=x, D=view)
     np.testing.assert_array_equal(I, kept)
     np.testing.assert_allclose((to_scipy(operator) - AII).toarray(), 0, atol=1e-14)
     np.testing.assert_allclose(vector, bI, rtol=1e-12, atol=1e-15)

@@ -283,6 +283,8 @@ def _take(vector: Array, indices: Array) -> Array:
     return vector.at[indices.astype(jnp.uint32)].get(mode="promise_in_bounds")
 
 
+# (One program, not one for each step of each bucket: operators are often made once.)
+@jax.jit
 def _fill(source: Array, indices: tuple[Array, ...]) -> tuple[Array, ...]:
     """source[index] per bucket, zero where the index points past its end."""
     return tuple(source.at[i].get(mode="fill", fill_value=0) for i in indices)

@@ -35,7 +35,7 @@ def from_skfem(
     b: np.ndarray,
     *,
     D: Dofs | None = None,
-    I: Dofs | None = None,  # noqa: E741
+    I: Dofs | None = None,
     x: np.ndarray | None = None,
     tags: object | frozenset[object] = lx.positive_semidefinite_tag,
     dtype: DTypeLike | None = None,
@@ -116,12 +116,12 @@ def from_skfem(
         raise ValueError(
             f"b, x: are complex, but the operator is {held}; ask for a complex dtype."
         )
-    # (On the host, as JAX drops digits that NumPy has only with a warning.)
+    # (Rounded by NumPy: JAX warns where it has to shorten a double.)
     expand = _Expansion(jnp.asarray(free, jnp.int32), jnp.asarray(known.astype(held)))
     return operator, jnp.asarray(vector.astype(held)), expand
 
 
-def _split(D: Dofs | None, I: Dofs | None, size: int):  # noqa: E741
+def _split(D: Dofs | None, I: Dofs | None, size: int):
     """The eliminated and the free dofs, ascending."""
     every = np.arange(size)
     if D is None and I is None:
