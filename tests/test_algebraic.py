@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse as sp
 from linear_cases import PSD, outcome, random_field
 
+import problems
 import sciml
 from sciml.grids import Grid
 from sciml.linear import diffusion_operator, from_scipy, linear_solve, to_scipy
@@ -135,3 +136,27 @@ def test_mistakes(data_folder):
     b = matrix @ np.ones(A.in_size())
     solution = linear_solve(A, b, sciml.CG(rtol=1e-8), preconditioner=builder)
     assert outcome(solution.result) == "successful"
+
+
+def test_rigid_motions_of_elasticity():
+    """Interpolating them is what makes aggregation work there."""
+    pytest.importorskip("skfem")
+    system = problems.LinearElasticity((16, 8)).discretise()
+    plain = SmoothedAggregation()
+    rigid = SmoothedAggregation(
+        near_null_space=system.near_null_space, block_size=system.block_size
+    )
+    steps = []
+    for aggregation in (plain, rigid):
+        builder = AlgebraicMultigrid(aggregation, max_coarse_size=30)
+        solution = sciml.linear_solve(
+            system.operator, system.vector, sciml.CG(rtol=1e-8), preconditioner=builder
+        )
+        steps.append(int(solution.stats["num_steps"]))
+    assert steps[1] <= 25 and steps[1] < steps[0] / 2
+    for wrong, message in (
+        (SmoothedAggregation(near_null_space=np.ones((3, 1))), "near_null_space"),
+        (SmoothedAggregation(block_size=5), "block_size"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            AlgebraicMultigrid(wrong).build(system.operator)

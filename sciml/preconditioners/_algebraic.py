@@ -74,23 +74,44 @@ class RugeStuben(AbstractAggregation):
 class SmoothedAggregation(AbstractAggregation):
     """Aggregates of unknowns, their piecewise constant interpolation smoothed once.
 
-    Coarser and cheaper than `RugeStuben`, for more steps.
+    Coarser and cheaper than `RugeStuben`, for more steps; and the choice for vector
+    problems, where it interpolates what A hardly sees: the rigid motions of elasticity.
 
     **Arguments:**
 
     - `strength`: default 0, every entry counts.
+    - `near_null_space`: a NumPy array of shape (n, m), vectors that A would map to
+        zero without its boundary conditions. Default the constant.
+    - `block_size`: unknowns per node, which are neighbours; aggregated together.
+        Default 1.
 
     Source: Vaněk, Mandel & Brezina, Computing 56 (1996) 179.
     """
 
     strength: float = eqx.field(static=True, default=0.0)
+    near_null_space: Float[np.ndarray, "n m"] | None = None
+    block_size: int = eqx.field(static=True, default=1)
 
     def hierarchy(self, matrix, max_coarse_size):
         """(A, P) of each level, finest first, and the coarsest A."""
         pyamg = _pyamg()
+        size, modes = matrix.shape[0], self.near_null_space
+        if modes is not None and modes.shape[0] != size:
+            raise ValueError(
+                f"near_null_space: expected {size} rows, as many as the operator has "
+                f"unknowns, got shape {modes.shape}."
+            )
+        if self.block_size < 1 or size % self.block_size:
+            raise ValueError(
+                f"block_size: {self.block_size} does not divide the number of "
+                f"unknowns, {size}."
+            )
+        if self.block_size > 1:
+            matrix = matrix.tobsr((self.block_size, self.block_size))
         return _levels(
             pyamg.smoothed_aggregation_solver(
                 matrix,
+                B=modes,
                 strength=("symmetric", {"theta": self.strength}),  # pyright: ignore[reportArgumentType]
                 max_coarse=max_coarse_size,
                 max_levels=30,
