@@ -196,7 +196,7 @@ def _rivals(A: StencilOperator, b, rtol: float) -> dict[str, Callable[[], Row]]:
     return rivals
 
 
-_RESULT_NAMES = (
+RESULT_NAMES = (
     "successful",
     "max_steps_reached",
     "indefinite_operator",
@@ -210,7 +210,7 @@ _RESULT_NAMES = (
 
 def result_name(result) -> str:
     """The name of a `sciml.RESULTS` item, for tables and JSON."""
-    for name in _RESULT_NAMES:
+    for name in RESULT_NAMES:
         if bool(result == getattr(sciml.RESULTS, name)):
             return name
     return str(result)

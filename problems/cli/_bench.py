@@ -9,10 +9,13 @@ import tyro
 
 from ._common import ExitCode, Usage, print_json, say
 
+Row = dict[str, Any]
+
 BENCHMARKS = {
     "linear": "set-up and solve times: CG, Jacobi, our multigrid, PyAMG, SuperLU",
     "contraction": "error reduction per V-cycle against the grid size",
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
+    "faults": "every way a linear solve can fail: what solvers claim, and what is true",
 }
 
 
@@ -21,7 +24,8 @@ class Bench:
     """Run a benchmark, print its table, and keep a record of it."""
 
     name: Annotated[
-        Literal["linear", "contraction", "darcy-small"], tyro.conf.Positional
+        Literal["linear", "contraction", "darcy-small", "faults"],
+        tyro.conf.Positional,
     ] = "linear"
     """Which one."""
     points: int = 511
@@ -34,6 +38,8 @@ class Bench:
     """darcy-small: updates of each model."""
     data: str | None = None
     """darcy-small: the folder with train_16.npz and test_16.npz."""
+    seeds: int = 20
+    """faults: systems of each kind."""
     threads: int | None = None
     """Cores this process may use, for everything in it; default all."""
     seed: int = 7
@@ -57,12 +63,12 @@ class Bench:
             machine,
         )
 
-        rows = self._rows()
+        rows, details = self._rows()
         for row in rows:
             row.pop("history", None)
         facts = machine()
         if self.json:
-            print_json({"rows": rows, "machine": facts})
+            print_json({"rows": rows, **details, "machine": facts})
         else:
             columns = [Column(key, format=_FORMATS.get(key)) for key in rows[0]]
             print(format_table(rows, columns))
@@ -78,18 +84,37 @@ class Bench:
                 file,
                 Record(
                     self.name,
-                    {"rows": rows, "arguments": _arguments(self)},
+                    {"rows": rows, **details, "arguments": _arguments(self)},
                     seeds={"seed": self.seed},
                 ),
             )
             say(f"recorded in {file}")
+        if self.name == "faults":
+            from ..bench import has_failed
+
+            return ExitCode.FAILED if any(map(has_failed, rows)) else ExitCode.DONE
         missed = [r for r in rows if _missed(r)]
         return ExitCode.NOT_CONVERGED if missed else ExitCode.DONE
 
-    def _rows(self) -> list[dict[str, Any]]:
+    def _rows(self) -> tuple[list[Row], Row]:
+        """The rows of the table, and what is recorded beside it."""
         from .. import bench
 
         tell = None if self.json else _tell
+        if self.name == "faults":
+            if self.seeds < 2:
+                raise Usage("faults: needs at least two seeds, see --seeds.")
+            totals, cells = bench.bench_faults(
+                num_seeds=self.seeds, seed=self.seed, on_row=tell
+            )
+            outcomes = [total.pop("outcomes") for total in totals]
+            nested = bench.nested_cells(cells)
+            return totals, {"outcomes": outcomes, "cells": nested}
+        return self._table(tell), {}
+
+    def _table(self, tell) -> list[Row]:
+        from .. import bench
+
         if self.name == "linear":
             self._check()
             return bench.bench_linear(
@@ -140,17 +165,18 @@ _FORMATS = {
     "relative_l2": ".2%",
     "contrast": "g",
     "training_time": ".0f",
+    "worst": ".3g",
 }
 
 
-def _missed(row: dict[str, Any]) -> bool:
+def _missed(row: Row) -> bool:
     """Whether our multigrid, which must not fail, did."""
     ours = row.get("method") == "sciml CG + Multigrid"
     return ours and row["status"] != "successful"
 
 
-def _tell(row: dict[str, Any]) -> None:
-    named = {k: v for k, v in row.items() if k != "history"}
+def _tell(row: Row) -> None:
+    named = {k: v for k, v in row.items() if k not in ("history", "outcomes")}
     say("  ".join(f"{k} {_short(v)}" for k, v in named.items()))
 
 
@@ -158,7 +184,7 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _arguments(command: Bench) -> dict[str, Any]:
+def _arguments(command: Bench) -> Row:
     skipped = ("record", "record_dir", "json", "data")
     fields = dataclasses.asdict(command)
     return {k: v for k, v in fields.items() if k not in skipped}
