@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from sciml.preconditioners import Jacobi
 
-SIZE = 24
+SIZE = 48
 _CALLS = 5
 
 
@@ -96,15 +96,22 @@ def preconditioners(
     return np.array(matrices).astype(dtype)
 
 
-def harmless(kind: str, count: int, dtype: Any) -> Any:
-    """A batch of good preconditioners of the same structure as those of a kind."""
-    if kind in ("none", "Jacobi"):
-        return preconditioners(kind, Systems(*3 * [np.zeros(0)]), (), 0, dtype)
+def structure_of(kind: str) -> str:
+    """What kinds of preconditioners share a compiled program."""
     if kind in ("nonlinear", "NaN at call k"):
+        return "bent"
+    return kind if kind in ("none", "Jacobi") else "matrix"
+
+
+def harmless(structure: str, count: int, dtype: Any) -> Any:
+    """A batch of good preconditioners of a structure, see `structure_of`."""
+    if structure == "bent":
         zero = np.zeros(count)
         basis = np.zeros((count, SIZE, _CALLS))
         return bent(zero, zero, np.zeros(count, bool), basis, dtype)
-    return np.tile(np.eye(SIZE, dtype=dtype), (count, 1, 1))
+    if structure == "matrix":
+        return np.tile(np.eye(SIZE, dtype=dtype), (count, 1, 1))
+    return Jacobi() if structure == "Jacobi" else None
 
 
 def bent(power, bend, armed, basis, dtype) -> BentPreconditioner:

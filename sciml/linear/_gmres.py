@@ -53,9 +53,9 @@ class GMRES(AbstractKrylov):
     Where A is symmetric `sciml.linear.MINRES` needs no restarts, where it is definite
     `sciml.CG` is cheaper still. Its stopping test and what it reports are those of
     `sciml.CG`; `stagnated` also says that three cycles in a row reduced the residual by
-    less than a millionth, `infeasible` that the space is exhausted with a residual
-    left: A is singular and b not in its range. (Where rounding hides the null vector
-    such a system ends as `stagnated`.)
+    less than a millionth, `infeasible` that the space was exhausted twice with a
+    residual left: A is singular and b not in its range. (Where rounding hides the null
+    vector such a system ends as `stagnated`.)
 
     **Arguments:**
 
@@ -156,7 +156,8 @@ class GMRES(AbstractKrylov):
             )
             progress, cycle = jax.lax.while_loop(going, step, (progress, cycle))
 
-            def change_of(columns):
+            def solve(carry):
+                columns = carry[0] - 1
                 used = jnp.arange(m, dtype=jnp.int32) < columns
                 y = jax.scipy.linalg.solve_triangular(
                     cycle.triangle, jnp.where(used, cycle.rest[:m], 0.0)
@@ -164,18 +165,18 @@ class GMRES(AbstractKrylov):
                 change = jtu.tree_map(
                     lambda Z: _combination(y, Z), cycle.preconditioned
                 )
-                return change, tree.norm(tree.subtract(r, A(change)))
+                left = tree.norm(tree.subtract(r, A(change)))
+                # A weak column stands for a null vector of A, with which nothing is
+                # won, or for a small singular value, without which nothing is solved.
+                vain = ~(left <= 0.5 * jnp.abs(cycle.rest[columns - 1]))
+                vain = vain & cycle.weak & (columns == cycle.column)
+                return columns, change, left, vain
 
-            last_column = cycle.column - 1
-            change, left = change_of(cycle.column)
-            # A weak column stands for a null vector of A, with which nothing is won,
-            # or for a small singular value, without which nothing can be solved.
-            vain = cycle.weak & ~(left <= 0.5 * jnp.abs(cycle.rest[last_column]))
-            change, left = jax.lax.cond(
-                vain, lambda: change_of(last_column), lambda: (change, left)
-            )
-            vain = vain & ~(left <= 0.5 * rnorm)
-            suspicions = jnp.where(vain, suspicions + 1, 0)
+            start = cycle.column + 1, tree.zeros_like(r), rnorm, jnp.array(True)
+            columns, change, left, _ = jax.lax.while_loop(lambda c: c[-1], solve, start)
+            # Twice in a row neither with it nor without: b is not in A's range.
+            lost = (columns < cycle.column) & ~(left <= 0.5 * rnorm)
+            suspicions = jnp.where(lost, suspicions + 1, 0)
             ended = jnp.where(suspicions >= 2, INFEASIBLE, RUNNING)
             ended = jnp.where(cycle.weak, ended, progress.status)
             # A triangle that is all but singular may give a change that makes things
