@@ -17,10 +17,8 @@ from fault_cases import (
     DTYPES,
     RTOL,
     N,
-    bad_preconditioners,
     faults,
     relative_residual,
-    singular,
 )
 from linear_cases import PSD, matrix_operator, outcome, spd_matrix
 
@@ -96,6 +94,8 @@ def test_faults_are_named(name, dtype):
             expected = {"successful", "stagnated", "max_steps_reached"}
         mine = take(found, k)
         assert outcome(mine.result) in expected, case
+        if case == "M = inverse":
+            assert int(mine.stats["num_steps"]) <= 2
         if "nonfinite" in expected:
             continue
         assert jnp.isfinite(mine.value).all(), case
@@ -104,49 +104,6 @@ def test_faults_are_named(name, dtype):
         np.testing.assert_allclose(
             reported, recomputed, rtol=2e-2, atol=1e-2 * rtol, err_msg=case
         )
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", SOLVERS)
-def test_success_is_never_a_lie(name, dtype):
-    """Wrong preconditioners, operators that are not what their tag says."""
-    rtol = RTOL[dtype]
-    solver = SOLVERS[name](rtol=rtol, max_steps=150)
-    Ms = np.array([M for seed in range(20) for M in bad_preconditioners(seed)])
-    b = np.random.default_rng(0).normal(size=N)
-    S, null = singular()
-    some = 0
-    for A, right in (
-        (spd_matrix(N, 1e6), b),
-        (S, b - null * (null @ b)),
-        (spd_matrix(N) + 5 * np.triu(np.ones((N, N))), b),
-    ):
-        A, right = jnp.asarray(A, dtype), jnp.asarray(right, dtype)
-        many = lambda v: jnp.broadcast_to(v, (len(Ms), *v.shape))
-        found = solve_all(
-            many(A), jnp.asarray(Ms, dtype), many(right), many(0 * right), solver
-        )
-        good = np.asarray(found.result == sciml.RESULTS.successful)
-        some += good.sum()
-        for value in np.asarray(found.value)[good]:
-            assert relative_residual(A, value, right) <= 1.02 * rtol
-    assert some > 20
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_no_false_failure(name):
-    """Every positive definite system, with no, Jacobi's and a definite M."""
-    conditions = (1.0, 1e2, 1e5, 1e8)
-    for seed, condition in enumerate(conditions):
-        A = spd_matrix(N, condition, seed)
-        b = np.random.default_rng(seed).normal(size=N)
-        Ms = [np.eye(N), np.diag(1 / np.diag(A)), spd_matrix(N, 50.0, seed + 9)]
-        many = lambda v: jnp.asarray(np.array(3 * [v]))
-        solver = SOLVERS[name](rtol=1e-7, max_steps=4000)
-        found = solve_all(many(A), jnp.asarray(Ms), many(b), many(0 * b), solver)
-        for k in range(3):
-            assert outcome(take(found.result, k)) == "successful", (condition, k)
-            assert relative_residual(A, found.value[k], b) <= 1.01e-7
 
 
 def indefinite(seed=0):
@@ -192,6 +149,16 @@ def test_gmres_takes_the_steps_of_scipy(restart):
     history = np.asarray(solution.stats["residual_history"])
     np.testing.assert_allclose(history[1:11], sizes[:10], rtol=1e-6)
     np.testing.assert_allclose(solution.value, np.linalg.solve(A, b), atol=1e-7)
+
+
+def test_small_singular_values_are_no_null_vectors():
+    """The last column of a full Arnoldi process may be as small as A's is singular."""
+    A = matrix_operator(np.diag(np.geomspace(1e-12, 1, N)))
+    M = matrix_operator(spd_matrix(N, 50.0))
+    b = np.random.default_rng(0).normal(size=N)
+    solution = linear_solve(A, b, GMRES(N, rtol=1e-8), preconditioner=M, throw=False)
+    assert outcome(solution.result) == "successful"
+    assert relative_residual(A.as_matrix(), solution.value, b) <= 1.01e-8
 
 
 def test_one_operator_four_solvers():

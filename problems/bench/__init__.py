@@ -2,6 +2,14 @@
 
 from ._contraction import bench_contraction as bench_contraction
 from ._darcy_small import bench_darcy_small as bench_darcy_small
+from ._faults import (
+    bench_faults as bench_faults,
+    fault_cells as fault_cells,
+    fault_totals as fault_totals,
+    has_failed as has_failed,
+    nested_cells as nested_cells,
+    rival_cells as rival_cells,
+)
 from ._linear import bench_linear as bench_linear
 from ._plot import plot_linear as plot_linear
 from ._systems import make_system as make_system

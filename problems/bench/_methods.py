@@ -282,7 +282,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
     return out, time.perf_counter() - start
 
 
-_RESULT_NAMES = (
+RESULT_NAMES = (
     "successful",
     "max_steps_reached",
     "indefinite_operator",
@@ -296,7 +296,7 @@ _RESULT_NAMES = (
 
 def result_name(result) -> str:
     """The name of a `sciml.RESULTS` item, for tables and JSON."""
-    for name in _RESULT_NAMES:
+    for name in RESULT_NAMES:
         if bool(result == getattr(sciml.RESULTS, name)):
             return name
     return str(result)

@@ -9,10 +9,13 @@ import tyro
 
 from ._common import ExitCode, Usage, print_json, say
 
+Row = dict[str, Any]
+
 BENCHMARKS = {
     "linear": "set-up and solve times: CG, Jacobi, our multigrid, PyAMG, SuperLU",
     "contraction": "error reduction per V-cycle against the grid size",
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
+    "faults": "every way a linear solve can fail: what solvers claim, and what is true",
 }
 
 
@@ -21,7 +24,8 @@ class Bench:
     """Run a benchmark, print its table, and keep a record of it."""
 
     name: Annotated[
-        Literal["linear", "contraction", "darcy-small"], tyro.conf.Positional
+        Literal["linear", "contraction", "darcy-small", "faults"],
+        tyro.conf.Positional,
     ] = "linear"
     """Which one."""
     points: int = 511
@@ -41,6 +45,8 @@ class Bench:
     """darcy-small: updates of each model."""
     data: str | None = None
     """darcy-small: the folder with train_16.npz and test_16.npz."""
+    seeds: int = 20
+    """faults: systems of each kind."""
     threads: int | None = None
     """Cores this process may use, for everything in it; default all."""
     seed: int = 7
@@ -64,7 +70,7 @@ class Bench:
             machine,
         )
 
-        rows = self._rows()
+        rows, details = self._rows()
         if self.plot is not None and self.name == "linear":
             from ..bench import plot_linear
 
@@ -74,7 +80,7 @@ class Bench:
             row.pop("history", None)
         facts = machine()
         if self.json:
-            print_json({"rows": rows, "machine": facts})
+            print_json({"rows": rows, **details, "machine": facts})
         else:
             shown = [_shown(row) for row in rows]
             columns = [Column(key, format=_FORMATS.get(key)) for key in shown[0]]
@@ -91,18 +97,37 @@ class Bench:
                 file,
                 Record(
                     self.name,
-                    {"rows": rows, "arguments": _arguments(self)},
+                    {"rows": rows, **details, "arguments": _arguments(self)},
                     seeds={"seed": self.seed},
                 ),
             )
             say(f"recorded in {file}")
+        if self.name == "faults":
+            from ..bench import has_failed
+
+            return ExitCode.FAILED if any(map(has_failed, rows)) else ExitCode.DONE
         missed = [r for r in rows if _missed(r)]
         return ExitCode.NOT_CONVERGED if missed else ExitCode.DONE
 
-    def _rows(self) -> list[dict[str, Any]]:
+    def _rows(self) -> tuple[list[Row], Row]:
+        """The rows of the table, and what is recorded beside it."""
         from .. import bench
 
         tell = None if self.json else _tell
+        if self.name == "faults":
+            if self.seeds < 2:
+                raise Usage("faults: needs at least two seeds, see --seeds.")
+            totals, cells = bench.bench_faults(
+                num_seeds=self.seeds, seed=self.seed, on_row=tell
+            )
+            outcomes = [total.pop("outcomes") for total in totals]
+            nested = bench.nested_cells(cells)
+            return totals, {"outcomes": outcomes, "cells": nested}
+        return self._table(tell), {}
+
+    def _table(self, tell) -> list[Row]:
+        from .. import bench
+
         if self.name == "linear":
             self._check()
             return bench.bench_linear(
@@ -145,9 +170,9 @@ class Bench:
             raise Usage(str(error)) from error
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """A row for people: without lists."""
-    return {k: v for k, v in row.items() if not isinstance(v, list)}
+def _shown(row: Row) -> Row:
+    """A row for people: without lists and tables."""
+    return {k: v for k, v in row.items() if not isinstance(v, list | dict)}
 
 
 _FORMATS = {
@@ -161,17 +186,19 @@ _FORMATS = {
     "contraction": ".3f",
     "relative_l2": ".2%",
     "training_time": ".0f",
+    "worst": ".3g",
 }
 
 
-def _missed(row: dict[str, Any]) -> bool:
+def _missed(row: Row) -> bool:
     """Whether our multigrid, which must not fail, did."""
     ours = row.get("method") == "sciml CG + Multigrid"
     return ours and row["status"] != "successful"
 
 
-def _tell(row: dict[str, Any]) -> None:
-    named = {k: v for k, v in _shown(row).items() if k != "history"}
+def _tell(row: Row) -> None:
+    skipped = ("history", "outcomes")
+    named = {k: v for k, v in _shown(row).items() if k not in skipped}
     say("  ".join(f"{k} {_short(v)}" for k, v in named.items()))
 
 
@@ -179,7 +206,7 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _arguments(command: Bench) -> dict[str, Any]:
+def _arguments(command: Bench) -> Row:
     skipped = ("record", "record_dir", "json", "data", "plot")
     fields = dataclasses.asdict(command)
     return {k: v for k, v in fields.items() if k not in skipped}

@@ -47,7 +47,8 @@ class FlexibleCG(AbstractKrylov):
 
     With a fixed symmetric positive definite M the iterates are those of `sciml.CG`,
     for `num_directions` more vectors and inner products per step (twice that many
-    vectors of storage). Results and statistics are those of `sciml.CG`;
+    vectors of storage). Rounding may cost it steps that CG does not need, twice as many
+    at condition 1e12. Results and statistics are those of `sciml.CG`;
     `indefinite_preconditioner` means rᵀM(r) ≤ 0, where no descent is possible.
 
     Derivatives are those of the exact solution. The adjoint solve applies

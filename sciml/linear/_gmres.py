@@ -39,7 +39,7 @@ class _Cycle(eqx.Module):
     rest: Inexact[Array, " m+1"]
     column: Int[Array, ""]
     largest: Array
-    suspicions: Int[Array, ""]
+    weak: Array
 
 
 class GMRES(AbstractKrylov):
@@ -53,9 +53,9 @@ class GMRES(AbstractKrylov):
     Where A is symmetric `sciml.linear.MINRES` needs no restarts, where it is definite
     `sciml.CG` is cheaper still. Its stopping test and what it reports are those of
     `sciml.CG`; `stagnated` also says that three cycles in a row reduced the residual by
-    less than a millionth, `infeasible` that the space is exhausted with a residual
-    left: A is singular and b not in its range. (Where rounding hides the null vector
-    such a system ends as `stagnated`.)
+    less than a millionth, `infeasible` that the space was exhausted twice with a
+    residual left: A is singular and b not in its range. (Where rounding hides the null
+    vector such a system ends as `stagnated`.)
 
     **Arguments:**
 
@@ -152,21 +152,39 @@ class GMRES(AbstractKrylov):
                 rest=jnp.zeros((m + 1,), dtype).at[0].set(rnorm.astype(dtype)),
                 column=jnp.zeros((), jnp.int32),
                 largest=jnp.zeros((), real),
-                suspicions=suspicions,
+                weak=jnp.array(False),
             )
             progress, cycle = jax.lax.while_loop(going, step, (progress, cycle))
-            used = jnp.arange(m, dtype=jnp.int32) < cycle.column
-            y = jax.scipy.linalg.solve_triangular(
-                cycle.triangle, jnp.where(used, cycle.rest[:m], 0.0)
-            )
-            change = jtu.tree_map(lambda Z: _combination(y, Z), cycle.preconditioned)
+
+            def solve(carry):
+                columns = carry[0] - 1
+                used = jnp.arange(m, dtype=jnp.int32) < columns
+                y = jax.scipy.linalg.solve_triangular(
+                    cycle.triangle, jnp.where(used, cycle.rest[:m], 0.0)
+                )
+                change = jtu.tree_map(
+                    lambda Z: _combination(y, Z), cycle.preconditioned
+                )
+                left = tree.norm(tree.subtract(r, A(change)))
+                # A weak column stands for a null vector of A, with which nothing is
+                # won, or for a small singular value, without which nothing is solved.
+                vain = ~(left <= 0.5 * jnp.abs(cycle.rest[columns - 1]))
+                vain = vain & cycle.weak & (columns == cycle.column)
+                return columns, change, left, vain
+
+            start = cycle.column + 1, tree.zeros_like(r), rnorm, jnp.array(True)
+            columns, change, left, _ = jax.lax.while_loop(lambda c: c[-1], solve, start)
+            # Twice in a row neither with it nor without: b is not in A's range.
+            lost = (columns < cycle.column) & ~(left <= 0.5 * rnorm)
+            suspicions = jnp.where(lost, suspicions + 1, 0)
+            ended = jnp.where(suspicions >= 2, INFEASIBLE, RUNNING)
+            ended = jnp.where(cycle.weak, ended, progress.status)
             # A triangle that is all but singular may give a change that makes things
             # worse: then the cycle was in vain.
-            left = tree.norm(tree.subtract(r, A(change)))
             change = tree.where(left <= rnorm, change, tree.zeros_like(change))
             x = jtu.tree_map(jnp.add, progress.x, change)
-            progress = eqx.tree_at(lambda p: p.x, progress, x)
-            return progress, (rnorm, idle, cycle.suspicions)
+            progress = eqx.tree_at(lambda p: (p.x, p.status), progress, (x, ended))
+            return progress, (rnorm, idle, suspicions)
 
         count = jnp.zeros((), jnp.int32)
         start = jnp.asarray(jnp.inf, real), count, count
@@ -204,23 +222,19 @@ def _arnoldi_step(A, M, progress: Progress, cycle: _Cycle, limits: Limits, eps):
     below = jnp.where(exhausted, 0.0, below)
     size = jnp.hypot(jnp.abs(corner), below)
     largest = jnp.maximum(cycle.largest, size)
-    # A column that is zero but for rounding: A is singular on the space. Where the
-    # space is exhausted what is left of it is made of the rounding of all columns, and
-    # a small singular value looks the same: it gets another chance.
-    singular = size <= 10 * eps * largest
+    # The last column of an exhausted space on which A is singular is made of the
+    # rounding of all columns; that of a small singular value looks the same.
     weak = exhausted & (size <= eps ** (2 / 3) * largest)
-    safe = jnp.where(singular | ~jnp.isfinite(size), 1.0, size)
+    safe = jnp.where((size == 0) | ~jnp.isfinite(size), 1.0, size)
     safe = safe.astype(h.dtype)
     c, s = jnp.conj(corner) / safe, below.astype(h.dtype) / safe
     g = cycle.rest[j]
     left = -s * g
-    rnorm = jnp.abs(left)
+    # Whether a weak column removes the rest remains to be seen.
+    rnorm = jnp.abs(jnp.where(weak, g, left))
     status = first_of(
         (~jnp.isfinite(before) | ~jnp.isfinite(size), NONFINITE),
         (tree.max_abs(z) == 0, INDEFINITE_PRECONDITIONER),
-        (singular, INFEASIBLE),
-        (weak & (cycle.suspicions >= 1), INFEASIBLE),
-        (weak, CONVERGED),
     )
     good = status == RUNNING
     count = progress.step + good.astype(jnp.int32)
@@ -254,11 +268,9 @@ def _arnoldi_step(A, M, progress: Progress, cycle: _Cycle, limits: Limits, eps):
         rest=cycle.rest.at[j].set(c * g).at[j + 1].set(left),
         column=j + 1,
         largest=largest,
-        suspicions=cycle.suspicions,
+        weak=weak,
     )
-    cycle = keep(after_step, cycle)
-    suspicions = cycle.suspicions + weak.astype(jnp.int32)
-    return progress, eqx.tree_at(lambda c: c.suspicions, cycle, suspicions)
+    return progress, keep(after_step, cycle)
 
 
 def _products(basis, w: Vector, dtype) -> Array:

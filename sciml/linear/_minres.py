@@ -44,6 +44,10 @@ class MINRES(AbstractKrylov):
     definite, `sciml.CG` costs less per step. M has to be positive definite, whatever
     A is.
 
+    Rounding costs it more than CG: on definite systems of condition 1e12, which CG
+    solves to 1e-8, its residual may stay above 1e-4, as that of SciPy's `minres` does
+    (`sciml bench faults`).
+
     Its stopping test and what it reports are those of `sciml.CG`: the 2-norm of the
     residual, recomputed. `infeasible` says that A is singular and b not in its range;
     the value is then close to a least-squares solution.
