@@ -185,12 +185,8 @@ class AlgebraicMultigrid(AbstractPreconditioner):
             where = f"the coarse matrix of level {number}"
             check_matrix(A, type(self).__name__, where, _REMEDY)
         matrices = tuple(_entries(A, dtype) for A, _ in found)
-        levels = tuple(
-            _Level(matrix, smoothing, from_scipy(P, dtype=dtype))
-            for matrix, smoothing, (_, P) in zip(
-                matrices, _smoothings(self.smoother, matrices), found, strict=True
-            )
-        )
+        interpolations = tuple(from_scipy(P, dtype=dtype) for _, P in found)
+        levels = _levels_on_device(self.smoother, matrices, interpolations)
         inverse = jnp.asarray(_pseudo_inverse(coarsest), dtype)
         scale = jnp.asarray(1.0 / unit, jtu.tree_leaves(structure)[0].dtype)
         return SymmetricOperator(
@@ -222,12 +218,13 @@ class _Level(AbstractLevel):
     matrix: _Entries
     smoothing: AbstractSmoothing
     interpolation: lx.AbstractLinearOperator
+    restriction: lx.AbstractLinearOperator
 
     def pre_smooth(self, u, f):
         return self.smoothing(self.matrix, u, f)
 
     def restrict(self, u, f):
-        return None, self.interpolation.transpose().mv(f - self.matrix.apply(u))
+        return None, self.restriction.mv(f - self.matrix.apply(u))
 
     def prolong(self, u, coarse_u):
         return u + self.interpolation.mv(coarse_u)
@@ -263,8 +260,12 @@ def _entries(A: Matrix, dtype: Any) -> _Entries:
 
 # One program for all levels, instead of several for each.
 @eqx.filter_jit
-def _smoothings(smoother: AbstractSmoother, matrices: tuple[_Entries, ...]):
-    return tuple(smoother.build(matrix) for matrix in matrices)
+def _levels_on_device(smoother: AbstractSmoother, matrices, interpolations):
+    # Pᵀ is laid out once here: in a cycle its entries would be moved at each step.
+    return tuple(
+        _Level(matrix, smoother.build(matrix), P, P.transpose())
+        for matrix, P in zip(matrices, interpolations, strict=True)
+    )
 
 
 def _pseudo_inverse(matrix: Matrix) -> np.ndarray:
