@@ -103,11 +103,14 @@ def from_scipy(
     columns = csr.indices.astype(np.int64)
     rows = np.repeat(np.arange(size), np.diff(csr.indptr))
     if size == num_columns:
-        offsets, diagonal = np.unique(columns - rows, return_inverse=True)
+        shifted = columns - rows + (size - 1)
+        present = np.bincount(shifted, minlength=2 * size - 1) > 0
+        offsets = np.flatnonzero(present) - (size - 1)
         fits = len(offsets) * size <= _MAX_FILL * csr.nnz
         if fits and len(offsets) <= _MAX_DIAGONALS:
             table = np.zeros((len(offsets), size), values.dtype)
-            table[diagonal, rows] = values
+            number = np.cumsum(present) - 1
+            table[number[shifted], rows] = values
             return DiagonalsOperator(offsets.tolist(), table, tags)
     return PaddedRowsOperator(rows, columns, values, (size, num_columns), tags)
 

@@ -316,7 +316,11 @@ def _lay_out(
     rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]
 ) -> tuple[_Rows, list[np.ndarray]]:
     """The layout, and per slot the number of the entry in it (their count: padding)."""
-    order = np.lexsort((columns, rows))
+    keys = rows.astype(np.int64) * shape[1] + columns
+    if (keys[1:] >= keys[:-1]).all():
+        order = np.arange(len(keys))
+    else:
+        order = np.argsort(keys, kind="stable")
     lengths = np.bincount(rows, minlength=shape[0])
     starts = np.cumsum(lengths) - lengths
     # One more at the end stands for padding.

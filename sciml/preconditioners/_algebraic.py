@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import lineax as lx
 import numpy as np
+import scipy.linalg
 from jaxtyping import Array, Float
 
 from ..linear import (
@@ -270,7 +271,8 @@ def _levels_on_device(smoother: AbstractSmoother, matrices, interpolations):
 
 def _pseudo_inverse(matrix: Matrix) -> np.ndarray:
     """A⁺, without the eigenvalues that are zero but for rounding."""
-    values, vectors = np.linalg.eigh(matrix.toarray())
+    # (This driver stays on one thread, as suits a hundred unknowns.)
+    values, vectors = scipy.linalg.eigh(matrix.toarray(), driver="evr")
     keep = values > values.size * 1e-14 * values[-1]
     inverse = np.where(keep, 1.0 / np.where(keep, values, 1.0), 0.0)
     return (vectors * inverse) @ vectors.T
