@@ -12,8 +12,10 @@ from ._coarse_operators import (
     Galerkin as Galerkin,
     Rediscretised as Rediscretised,
 )
+from ._fast_diagonalisation import FastDiagonalisation as FastDiagonalisation
 from ._jacobi import Jacobi as Jacobi
 from ._multigrid import Multigrid as Multigrid
+from ._probed import Probed as Probed
 from ._smoothers import (
     AbstractSmoother as AbstractSmoother,
     AbstractSmoothing as AbstractSmoothing,
