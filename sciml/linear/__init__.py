@@ -9,9 +9,18 @@ from ._flexible_cg import FlexibleCG as FlexibleCG
 from ._function_operator import SymmetricOperator as SymmetricOperator
 from ._gmres import GMRES as GMRES
 from ._krylov import AbstractKrylov as AbstractKrylov
+from ._matrix_free import MatrixFree as MatrixFree
 from ._minres import MINRES as MINRES
+from ._preconditioned import (
+    Preconditioned as Preconditioned,
+    newton_krylov as newton_krylov,
+)
 from ._solution import Solution as Solution
 from ._solve import adjoint_solve as adjoint_solve, linear_solve as linear_solve
+from ._stage_newton import (
+    StageNewton as StageNewton,
+    implicit_root_finder as implicit_root_finder,
+)
 from ._stencil_operator import (
     StencilOperator as StencilOperator,
     diffusion_operator as diffusion_operator,
