@@ -14,7 +14,12 @@ from ._flexible_cg import FlexibleCG as FlexibleCG
 from ._function_operator import SymmetricOperator as SymmetricOperator
 from ._gmres import GMRES as GMRES
 from ._krylov import AbstractKrylov as AbstractKrylov
+from ._matrix_free import MatrixFree as MatrixFree
 from ._minres import MINRES as MINRES
+from ._preconditioned import (
+    Preconditioned as Preconditioned,
+    newton_krylov as newton_krylov,
+)
 from ._refined import Refined as Refined
 from ._skfem import from_skfem as from_skfem
 from ._solution import Solution as Solution
@@ -23,6 +28,10 @@ from ._spectrum import (
     Spectrum as Spectrum,
     absolute_row_sums as absolute_row_sums,
     estimate_spectrum as estimate_spectrum,
+)
+from ._stage_newton import (
+    StageNewton as StageNewton,
+    implicit_root_finder as implicit_root_finder,
 )
 from ._stencil_operator import (
     StencilOperator as StencilOperator,

@@ -15,6 +15,7 @@ from ._coarse_operators import (
 )
 from ._direct import DirectFactorisation as DirectFactorisation
 from ._fallback import Fallback as Fallback
+from ._fast_diagonalisation import FastDiagonalisation as FastDiagonalisation
 from ._fast_poisson import FastPoisson as FastPoisson
 from ._fsai import FSAI as FSAI
 from ._incomplete_cholesky import IncompleteCholesky as IncompleteCholesky
@@ -24,6 +25,7 @@ from ._pivoted_cholesky import (
     RandomisedPivotedCholesky as RandomisedPivotedCholesky,
 )
 from ._polynomial import ChebyshevPolynomial as ChebyshevPolynomial
+from ._probed import Probed as Probed
 from ._smoothers import (
     AbstractSmoother as AbstractSmoother,
     AbstractSmoothing as AbstractSmoothing,

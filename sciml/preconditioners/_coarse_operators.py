@@ -1,12 +1,10 @@
 """How a multigrid level makes the next coarser level's stencil."""
 
 import abc
-import itertools
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from ..grids import (
@@ -16,6 +14,7 @@ from ..grids import (
     half_offsets,
     interpolation_from_rows,
 )
+from ._probing import probed_stencil
 
 
 class AbstractCoarseOperator(eqx.Module):
@@ -41,30 +40,9 @@ class Galerkin(AbstractCoarseOperator):
     ) -> SymmetricStencil:
         """PᵀAP by probing."""
         c = interpolation.coarsening
-        lines = [
-            _colours(n, wraps)
-            for n, wraps in zip(c.num_coarse, c.periodic, strict=True)
-        ]
+        product = lambda u: interpolation.restrict(stencil(interpolation.prolong(u)))
         dtype = stencil.diagonal.dtype
-        counts = [int(line.max()) + 1 for line in lines]
-
-        def probe(colour):
-            picks = [
-                (jnp.asarray(line) == k).astype(dtype)
-                for line, k in zip(lines, colour, strict=True)
-            ]
-            vector = _outer(picks)
-            return interpolation.restrict(stencil(interpolation.prolong(vector)))
-
-        colours = np.array(list(itertools.product(*map(range, counts))))
-        products = jax.lax.map(probe, jnp.asarray(colours))
-        products = products.reshape(*counts, *c.num_coarse)
-        # The node at J + offset has the colour that its entry in column J + offset
-        # was probed with.
-        offsets = half_offsets(c.ndim, diagonals=True)
-        diagonal = _pick(products, lines, (0,) * c.ndim, c)
-        edges = tuple(_edge(products, lines, offset, c) for offset in offsets)
-        return SymmetricStencil(diagonal, edges, offsets, c.periodic)
+        return probed_stencil(product, c.num_coarse, c.periodic, dtype)
 
 
 class Rediscretised(AbstractCoarseOperator):
@@ -153,59 +131,3 @@ def _take(array: Array, axis: int, first: int, count: int) -> Array:
     index = [slice(None)] * array.ndim
     index[axis] = slice(first, first + 2 * max(count - 1, 0) + 1 if count else first, 2)
     return array[tuple(index)]
-
-
-def _colours(num: int, wraps: bool) -> np.ndarray:
-    """A colour per node so that nodes at most two apart differ."""
-    colours = np.arange(num) % 3
-    if wraps and num % 3:
-        # The seam: the last one or two nodes get colours of their own.
-        rest = num % 3
-        colours[num - rest :] = 3 + np.arange(rest)
-    return colours
-
-
-def _outer(lines: list[Array]) -> Array:
-    field = lines[0]
-    for line in lines[1:]:
-        field = field[..., None] * line.reshape((1,) * field.ndim + (-1,))
-    return field
-
-
-def _pick(products: Array, lines, offset, c: Coarsening) -> Array:
-    """Entries A_{J, J+offset} at every coarse node J."""
-    num = c.num_coarse
-    index = []
-    for axis, (line, shift) in enumerate(zip(lines, offset, strict=True)):
-        neighbour = np.arange(num[axis]) + shift
-        if c.periodic[axis]:
-            neighbour %= num[axis]
-        colour = line[np.clip(neighbour, 0, num[axis] - 1)]
-        index.append(np.expand_dims(colour, [k for k in range(c.ndim) if k != axis]))
-    positions = np.meshgrid(*map(np.arange, num), indexing="ij", sparse=True)
-    return products[(*index, *positions)]
-
-
-def _edge(products: Array, lines, offset, c: Coarsening) -> Array:
-    """The padded edge array of one offset (see `SymmetricStencil`)."""
-    values = _pick(products, lines, offset, c)
-    for axis, (shift, wraps) in enumerate(zip(offset, c.periodic, strict=True)):
-        if shift == 0:
-            continue
-        index = [slice(None)] * c.ndim
-        outside = [slice(None)] * c.ndim
-        if not wraps:
-            # Edges that leave the box were read from some inside entry: clear them.
-            outside[axis] = slice(-1, None) if shift > 0 else slice(0, 1)
-            values = values.at[tuple(outside)].set(0.0)
-        width = [(0, 0)] * c.ndim
-        # Position i + 1 holds the edge (i, i+1) for shift 1, position i for shift −1.
-        width[axis] = (1, 0) if shift > 0 else (0, 1)
-        if wraps:
-            index[axis] = slice(-1, None) if shift > 0 else slice(0, 1)
-            seam = values[tuple(index)]
-            parts = [seam, values] if shift > 0 else [values, seam]
-            values = jnp.concatenate(parts, axis)
-        else:
-            values = jnp.pad(values, width)
-    return values
