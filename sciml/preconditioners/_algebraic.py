@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import lineax as lx
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array, Float
 
 from ..linear import (
@@ -271,6 +270,8 @@ def _levels_on_device(smoother: AbstractSmoother, matrices, interpolations):
 
 def _pseudo_inverse(matrix: Matrix) -> np.ndarray:
     """A⁺, without the eigenvalues that are zero but for rounding."""
+    import scipy.linalg
+
     # (This driver stays on one thread, as suits a hundred unknowns.)
     values, vectors = scipy.linalg.eigh(matrix.toarray(), driver="evr")
     keep = values > values.size * 1e-14 * values[-1]
