@@ -35,7 +35,9 @@ def solve_batch(cases: Systems, M: Any, solver: AbstractKrylov, mode: str) -> En
 
     Operators and preconditioners get the tags that the solver asks for, true or not.
     """
-    return Ends(*MODES[mode](*(jnp.asarray(v) for v in cases), M, solver))
+    ends = Ends(*MODES[mode](*(jnp.asarray(v) for v in cases), M, solver))
+    assert (ends.outcome >= 0).all(), "a result that has no name here"
+    return ends
 
 
 def rejects_wrong_shape(cases: Systems, solver: AbstractKrylov, mode: str) -> bool:

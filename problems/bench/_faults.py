@@ -79,6 +79,11 @@ def bench_faults(
     **Returns:** totals per solver, dtype and mode (see `fault_totals`), and the cells
     that they sum up.
     """
+    if not jax.config.read("jax_enable_x64"):
+        raise ValueError(
+            "bench_faults: half of it is in float64; call "
+            "jax.config.update('jax_enable_x64', True) first."
+        )
     totals, cells = [], []
 
     def report(some: list[Row]):
