@@ -77,7 +77,7 @@ def run_demo(
 def _tell(row: dict[str, Any]) -> None:
     count = "–" if row["iterations"] is None else row["iterations"]
     say(
-        f"    contrast {row['contrast']:<6g} {row['method']:<36} "
+        f"    {row['problem']:<15} {row['method']:<36} "
         f"{count:>4} iterations  "
         f"{row['total_time']:7.3f} s  {row['ratio']:6.2f} ×  {row['status']}"
     )
