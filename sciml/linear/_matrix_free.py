@@ -11,11 +11,9 @@ import jax.tree_util as jtu
 import lineax as lx
 import numpy as np
 from jaxtyping import Array, PyTree, Shaped
-from optimistix.internal import implicit_jvp
 
 from . import _tree as tree
 from ._builder import AbstractPreconditioner
-from ._krylov import AbstractKrylov
 from ._preconditioned import Preconditioned, stage_solver
 from ._stage_newton import implicit_root_finder
 from ._tree import Vector
@@ -88,7 +86,7 @@ class MatrixFree(dfx.AbstractWrappedSolver):
     def __init__(
         self,
         solver: dfx.AbstractSolver,
-        linear_solver: AbstractKrylov | None = None,
+        linear_solver: lx.AbstractLinearSolver | None = None,
         *,
         preconditioner: AbstractPreconditioner
         | lx.AbstractLinearOperator
@@ -208,9 +206,8 @@ class MatrixFree(dfx.AbstractWrappedSolver):
             index, row, a, c, k = stage
             base = jtu.tree_map(jnp.add, y0, _combination(row, known))
             c = c.astype(jnp.result_type(t0))
-            inputs = k, a, t0 + c * (t1 - t0), base, increment, args, control
-            tags = frozenset()
-            k, _ = implicit_jvp(_given, _relation, inputs, tags, self.derivative_solver)
+            inputs = a, t0 + c * (t1 - t0), base, increment, args, control
+            k = _stage(k, inputs, self.derivative_solver)
             return jtu.tree_map(lambda K, v: K.at[index].set(v), known, k), None
 
         indices = jnp.arange(tableau.num_stages, dtype=jnp.int32)
@@ -219,14 +216,29 @@ class MatrixFree(dfx.AbstractWrappedSolver):
         return jax.lax.scan(attach, zeros, (indices, *rest))[0]
 
 
-def _given(inputs):
-    """The root is known already."""
-    return inputs[0], None
+@eqx.filter_custom_jvp
+def _stage(k, inputs, solver):
+    """k itself, known to be the root of `_relation`."""
+    del inputs, solver
+    return k
 
 
-def _relation(k, _, inputs):
+@_stage.def_jvp
+def _stage_jvp(primals, tangents):
+    k, inputs, solver = primals
+    _, d_inputs, _ = tangents
+    k = _stage(k, inputs, solver)
+    _, d_relation = eqx.filter_jvp(
+        lambda inputs: _relation(k, inputs), (inputs,), (d_inputs,)
+    )
+    J = lx.JacobianLinearOperator(_relation, k, inputs)
+    d_k = lx.linear_solve(J, d_relation, solver).value
+    return k, jtu.tree_map(jnp.negative, d_k)
+
+
+def _relation(k, inputs):
     """k − Δt f(t, base + a k)."""
-    _, a, t, base, increment, args, control = inputs
+    a, t, base, increment, args, control = inputs
     here = jtu.tree_map(lambda b, v: b + a.astype(b.dtype) * v, base, k)
     return tree.subtract(k, increment(t, here, args, control))
 

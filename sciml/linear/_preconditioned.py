@@ -88,7 +88,7 @@ def tagged(operator: lx.AbstractLinearOperator, tags) -> lx.AbstractLinearOperat
     return lx.TaggedLinearOperator(operator, tags) if tags else operator
 
 
-def stage_solver(given: AbstractKrylov | None) -> AbstractKrylov:
+def stage_solver(given: Any) -> AbstractKrylov:
     """The given solver, or what suits the stages of time steps."""
     if given is None:
         # Long restarts cost more in inner products than they save in steps.
@@ -104,7 +104,7 @@ def stage_solver(given: AbstractKrylov | None) -> AbstractKrylov:
 def newton_krylov(
     rtol: Any,
     atol: Any,
-    linear_solver: AbstractKrylov | None = None,
+    linear_solver: lx.AbstractLinearSolver | None = None,
     *,
     preconditioner: AbstractPreconditioner | lx.AbstractLinearOperator | None = None,
     tags: object | frozenset[object] = frozenset(),

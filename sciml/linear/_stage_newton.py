@@ -204,7 +204,7 @@ class StageNewton(optx.AbstractRootFinder):
 
 
 def implicit_root_finder(
-    linear_solver: AbstractKrylov | None = None,
+    linear_solver: lx.AbstractLinearSolver | None = None,
     *,
     preconditioner: AbstractPreconditioner | lx.AbstractLinearOperator | None = None,
     tags: object | frozenset[object] = frozenset(),

@@ -17,7 +17,7 @@ from ._fields import Fields, block_product, check_fields, stack, unstack, weight
 class _Spectral(eqx.Module):
     """Φ S Φᵀ for each field of a vector, S diagonal; 1 on nodes that are not free."""
 
-    modes: tuple[Float[Array, "n n"], ...]
+    modes: tuple[Float[Array, "..."], ...]
     symbol: Float[Array, "fields *free"]
     space: tuple[int, ...] = eqx.field(static=True)
     free: tuple[slice, ...] = eqx.field(static=True)
@@ -87,8 +87,8 @@ class FastDiagonalisation(AbstractPreconditioner):
 
     grid: Grid
     dtype: Any = eqx.field(static=True)
-    eigenvalues: tuple[Float[Array, " n"], ...]
-    eigenvectors: tuple[Float[Array, "n n"], ...]
+    eigenvalues: tuple[Float[Array, "..."], ...]
+    eigenvectors: tuple[Float[Array, "..."], ...]
 
     def __init__(self, grid: Grid, dtype: Any = jnp.float32):
         self.grid = grid
