@@ -94,6 +94,27 @@ def test_unstructured_fem(capsys):
     assert "161 unknowns, 1057 entries" in capsys.readouterr().out
 
 
+def test_stiff_pde_matrix_free(capsys):
+    numbers = run("stiff_pde_matrix_free")
+    assert numbers["heat_steps"] == 10 and numbers["heat_error"] < 5e-6
+    assert numbers["implicit_steps"] == 10 and numbers["difference"] < 1e-4
+    # (Of the process that runs the tests; the page on implicit steps has its own.)
+    assert numbers["peak_megabytes"] > 100
+    assert "Tsit5" in capsys.readouterr().out
+
+
+def test_differentiate_a_solve(capsys):
+    numbers = run("differentiate_a_solve")
+    assert numbers["forward_steps"] == numbers["adjoint_steps"] == 21
+    assert numbers["adjoint_residual"] <= 1e-10
+    assert numbers["gradient_by_hand_error"] < 1e-12
+    assert numbers["gradient_difference_error"] < 1e-6
+    assert numbers["error_before"] == pytest.approx(0.572, abs=1e-3)
+    assert numbers["error_after"] < 0.03
+    assert numbers["misfit_after"] < 1e-5 * numbers["misfit_before"]
+    assert "adjoint solves: 21, 21, 21 steps" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", sorted(p.stem for p in EXAMPLES.glob("*.py")))
 def test_importing_does_nothing(name, capsys):
     module = load(name)

@@ -319,7 +319,8 @@ def test_the_import_rules_bite(tmp_path, monkeypatch):
     code = (
         "import os, logging, time, warnings, jax\n"
         "os.environ['SAMPLE'] = '1'\nlogging.basicConfig()\n"
-        "warnings.simplefilter('error')\ntime.sleep(0.05)\n"
+        "warnings.simplefilter('error')\nt = time.process_time()\n"
+        "while time.process_time() < t + 0.05:\n    pass\n"
         "jax.config.update('jax_enable_x64', True)\n"
     )
     write(tmp_path, {"loud.py": code})
