@@ -134,56 +134,60 @@ def verified(
         floor = method.rounding_floor(A, x, dtype)
         return jnp.maximum(tolerance, jnp.minimum(floor, _FLOOR_LIMIT * bnorm))
 
-    def unverified(carry):
-        return ~carry[-1]
+    def recomputed(x):
+        r = tree.subtract(b, A(x))
+        return r, tree.norm(r), accepted(x)
 
-    def verify(carry):
-        progress, memory, restarts, _ = carry
-        r = tree.subtract(b, A(progress.x))
-        rnorm = tree.norm(r)
-        first = progress.step == 0
-        claimed = progress.status == CONVERGED
-        initial = jnp.where(first, rnorm / reference, progress.history[0])
-        history = progress.history.at[0].set(initial, mode="drop")
-        status = first_of(
-            (~jnp.isfinite(rnorm), NONFINITE),
-            (rnorm <= accepted(progress.x), CONVERGED),
-            (claimed & (restarts >= _MAX_RESTARTS), STAGNATED),
-            (progress.step >= max_steps, MAX_STEPS),
-        )
-        progress = eqx.tree_at(
-            lambda s: (s.best, s.status, s.history),
-            progress,
-            (jnp.where(first, rnorm, progress.best), status, history),
-        )
+    def running(carry):
+        return carry[0].status == RUNNING
+
+    def attempt(carry):
+        progress, memory, (r, rnorm, _), restarts = carry
         # Below ε times where it started a recurrence knows nothing any more, and
         # would break down for reasons that are not the operator's.
         believed = jnp.maximum(tolerance, eps * rnorm)
         limits = Limits(believed, reference, max(1000, 2 * size), max_steps)
         progress, memory = run(progress, memory, r, rnorm, limits)
-        going = status == RUNNING
-        again = going & ~first & claimed
-        more = (progress.status == CONVERGED) | (progress.status == RUNNING)
-        return progress, memory, restarts + again.astype(jnp.int32), ~(going & more)
+        claimed = progress.status == CONVERGED
+        residual = recomputed(progress.x)
+        _, rnorm, allowed = residual
+        verdict = first_of(
+            (~jnp.isfinite(rnorm), NONFINITE),
+            (rnorm <= allowed, CONVERGED),
+            (claimed & (restarts >= _MAX_RESTARTS), STAGNATED),
+            (progress.step >= max_steps, MAX_STEPS),
+        )
+        status = jnp.where(
+            claimed | (progress.status == RUNNING), verdict, progress.status
+        )
+        again = claimed & (status == RUNNING)
+        progress = eqx.tree_at(lambda s: s.status, progress, status)
+        return progress, memory, residual, restarts + again.astype(jnp.int32)
 
+    # (A product saved: the residual of zero is b.)
+    start = (b, bnorm, tolerance) if x0 is None else recomputed(x)
+    _, rnorm, allowed = start
     count = tree.full(b, 0, jnp.int32)
+    history = jnp.full((length, *count.shape), jnp.nan, dtype)
     initial = Progress(
         x=x,
-        best=tree.full(b, 0, dtype),
+        best=rnorm,
         best_step=count,
         step=count,
-        status=count + RUNNING,
-        history=jnp.full((length, *count.shape), jnp.nan, dtype),
+        status=first_of(
+            (~jnp.isfinite(rnorm), NONFINITE), (rnorm <= allowed, CONVERGED)
+        ),
+        history=history.at[0].set(rnorm / reference),
     )
-    final, _, restarts, _ = tree.while_loop(
-        unverified, verify, (initial, memory, count, count > 0)
+    final, _, (_, rnorm, allowed), restarts = tree.while_loop(
+        running, attempt, (initial, memory, start, count)
     )
     stats: dict[str, Any] = {
         "num_steps": final.step,
         "max_steps": max_steps,
         "num_restarts": restarts,
-        "relative_residual": tree.norm(tree.subtract(b, A(final.x))) / reference,
-        "tolerance": accepted(final.x) / reference,
+        "relative_residual": rnorm / reference,
+        "tolerance": allowed / reference,
         "residual_history": final.history,
     }
     return tree.scale(unit, final.x), final.status, stats

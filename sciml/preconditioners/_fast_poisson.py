@@ -64,6 +64,10 @@ def _set_up(operator: StencilOperator) -> "_Inverse":
     dtype = stencil.diagonal.dtype
     free = tuple(slice(*_free_range(grid, axis)) for axis in range(grid.ndim))
     transforms = tuple(transform_of(grid, axis) for axis in range(grid.ndim))
+    # The real transforms while the numbers are real.
+    order = sorted(
+        range(grid.ndim - 1, -1, -1), key=lambda k: isinstance(transforms[k], Fourier)
+    )
     reference = diffusion_stencil(jnp.ones((), dtype), grid)
     means = []
     for axis in range(grid.ndim):
@@ -96,40 +100,68 @@ def _set_up(operator: StencilOperator) -> "_Inverse":
     largest = jnp.max(values)
     live = values > 0.1 * jnp.finfo(dtype).eps * largest
     smallest = jnp.min(jnp.where(live, values, largest))
+    everywhere = weights.shape == grid.num_points
     return _Inverse(
         transforms,
-        1.0 / jnp.where(live, values, smallest),
-        jnp.asarray(1.0 / np.sqrt(weights), dtype),
-        1.0 / stencil.diagonal,
+        jnp.transpose(1.0 / jnp.where(live, values, smallest), order),
+        _scale(grid, free, dtype),
+        None if everywhere else 1.0 / stencil.diagonal,
         free,
+        tuple(order),
     )
 
 
 class _Inverse(eqx.Module):
     transforms: tuple[AbstractTransform, ...]
-    inverse: Field
-    scale: Field
-    diagonal: Float[Array, "*all"]
+    inverse: Float[Array, "..."]
+    scale: tuple[Float[Array, "..."], ...]
+    diagonal: Float[Array, "*all"] | None
     free: tuple[slice, ...] = eqx.field(static=True)
+    # Which axis is transformed first; each is moved to the end for it, where the
+    # transforms are fast, and stays there.
+    order: tuple[int, ...] = eqx.field(static=True)
 
     def __call__(self, f: Field) -> Field:
         # A = W^{1/2} Q Λ Qᵀ W^{1/2} with the cells' weights W on the free nodes, and
         # its diagonal on those that the boundary holds.
-        u: Inexact[Array, ...] = self.scale * f[self.free]
-        # The real transforms while the numbers are real.
-        last = [isinstance(t, Fourier) for t in self.transforms]
-        axes = sorted(range(len(last)), key=lambda axis: last[axis])
-        for axis in axes:
-            u = self.transforms[axis].forward(u, axis)
+        u: Inexact[Array, ...] = self._scaled(f[self.free])
+        for axis, place in zip(self.order, _places(self.order), strict=True):
+            u = self.transforms[axis].forward(jnp.moveaxis(u, place, -1))
         u = self.inverse.astype(u.dtype) * u
-        for axis in reversed(axes):
-            if not last[axis]:
+        for axis, place in zip(
+            reversed(self.order), reversed(_places(self.order)), strict=True
+        ):
+            if not isinstance(self.transforms[axis], Fourier):
                 u = jnp.real(u)
-            u = self.transforms[axis].backward(u, axis)
-        u = (self.scale * jnp.real(u)).astype(f.dtype)
-        if u.shape == f.shape:
+            u = jnp.moveaxis(self.transforms[axis].backward(u), -1, place)
+        u = self._scaled(jnp.real(u)).astype(f.dtype)
+        if self.diagonal is None:
             return u
         return (self.diagonal * f).at[self.free].set(u)
+
+    def _scaled(self, u: Field) -> Field:
+        for line in self.scale:
+            u = line * u
+        return u
+
+
+def _scale(grid: Grid, free: tuple[slice, ...], dtype) -> tuple[Array, ...]:
+    """W^{-1/2} on the free nodes as one factor per axis, those of ones left out."""
+    factors = []
+    for axis in range(grid.ndim):
+        line = 1 / np.sqrt(_line(grid, axis)[free[axis]])
+        if np.any(line != 1):
+            shape = tuple(-1 if k == axis else 1 for k in range(grid.ndim))
+            factors.append(jnp.asarray(line.reshape(shape), dtype))
+    return tuple(factors)
+
+
+def _places(order: tuple[int, ...]) -> list[int]:
+    """Where each axis stands when its turn comes, those before it at the end."""
+    return [
+        axis - sum(done < axis for done in order[:turn])
+        for turn, axis in enumerate(order)
+    ]
 
 
 def _line(grid: Grid, axis: int) -> np.ndarray:

@@ -25,12 +25,12 @@ class AbstractTransform(eqx.Module):
         """h² Λ, in the order of the coefficients."""
 
     @abc.abstractmethod
-    def forward(self, u: Values, axis: int) -> Values:
-        """Qᴴ u along an axis."""
+    def forward(self, u: Values) -> Values:
+        """Qᴴ u along the last axis."""
 
     @abc.abstractmethod
-    def backward(self, u: Values, axis: int) -> Values:
-        """Q u along an axis."""
+    def backward(self, u: Values) -> Values:
+        """Q u along the last axis."""
 
 
 class Fourier(AbstractTransform):
@@ -42,13 +42,13 @@ class Fourier(AbstractTransform):
         """4 sin²(πk/n)."""
         return _eigenvalues(2 * np.arange(self.size) / self.size)
 
-    def forward(self, u, axis):
+    def forward(self, u):
         """The discrete Fourier transform, unitary."""
-        return jnp.fft.fft(u, axis=axis, norm="ortho")
+        return jnp.fft.fft(u, norm="ortho")
 
-    def backward(self, u, axis):
+    def backward(self, u):
         """Its inverse."""
-        return jnp.fft.ifft(u, axis=axis, norm="ortho")
+        return jnp.fft.ifft(u, norm="ortho")
 
 
 class Sine(AbstractTransform):
@@ -60,17 +60,15 @@ class Sine(AbstractTransform):
         """4 sin²(πk/(2(n+1)))."""
         return _eigenvalues(np.arange(1, self.size + 1) / (self.size + 1))
 
-    def forward(self, u, axis):
+    def forward(self, u):
         """Its own inverse."""
         n = self.size
-        zero = jnp.zeros_like(_part(u, axis, 0, 1))
-        odd = jnp.concatenate([zero, u, zero, -jnp.flip(u, axis)], axis)
-        sums = _part(_sines(odd, axis), axis, 1, n + 1)
-        return sums * float(np.sqrt(1 / (2 * (n + 1))))
+        # The sums are half those of the odd extension; zeros are cheaper to write.
+        return float(np.sqrt(2 / (n + 1))) * _sines(u, 1, 2 * (n + 1))[..., 1 : n + 1]
 
-    def backward(self, u, axis):
+    def backward(self, u):
         """The same."""
-        return self.forward(u, axis)
+        return self.forward(u)
 
 
 class Cosine(AbstractTransform):
@@ -82,23 +80,18 @@ class Cosine(AbstractTransform):
         """4 sin²(πk/(2(n−1)))."""
         return _eigenvalues(np.arange(self.size) / (self.size - 1))
 
-    def forward(self, u, axis):
+    def forward(self, u):
         """Its own inverse."""
         n = self.size
-        ends = np.ones(n)
-        ends[[0, -1]] = np.sqrt(0.5)
-        shape = tuple(n if k == axis else 1 for k in range(u.ndim))
-        # √w before and after; the even extension counts inner nodes twice, which 1/w
-        # makes up for at the ends.
-        before = jnp.asarray((1 / ends).reshape(shape), u.dtype)
-        after = jnp.asarray((ends / np.sqrt(2 * (n - 1))).reshape(shape), before.dtype)
-        v = before * u
-        even = jnp.concatenate([v, jnp.flip(_part(v, axis, 1, n - 1), axis)], axis)
-        return after * _part(_cosines(even, axis), axis, 0, n)
+        # √w of the nodes; the even extension counts inner ones twice, √2 on each side.
+        ends = np.full(n, (2 / (n - 1)) ** 0.25)
+        ends[[0, -1]] *= np.sqrt(0.5)
+        ends = _row(ends, u)
+        return ends * _cosines(ends * u, 2 * (n - 1))[..., :n]
 
-    def backward(self, u, axis):
+    def backward(self, u):
         """The same."""
-        return self.forward(u, axis)
+        return self.forward(u)
 
 
 class QuarterSine(AbstractTransform):
@@ -110,29 +103,21 @@ class QuarterSine(AbstractTransform):
         """4 sin²(π(k+½)/(2n))."""
         return _eigenvalues((np.arange(self.size) + 0.5) / self.size)
 
-    def forward(self, u, axis):
+    def forward(self, u):
         """Sums over the nodes: the odd frequencies of four times the length."""
         n = self.size
-        padding = [(1, 3 * n - 1) if k == axis else (0, 0) for k in range(u.ndim)]
-        sums = _sines(jnp.pad(u * self._weights(u, axis), padding), axis)
-        return _part(sums, axis, 1, 2 * n, 2)
+        return _sines(self._weights(u) * u, 1, 4 * n)[..., 1 : 2 * n : 2]
 
-    def backward(self, u, axis):
+    def backward(self, u):
         """Sums over the frequencies."""
         n = self.size
-        zero = jnp.zeros_like(u)
-        odd = jnp.stack([zero, u], axis + 1).reshape(
-            u.shape[:axis] + (2 * n,) + u.shape[axis + 1 :]
-        )
-        padding = [(0, 2 * n) if k == axis else (0, 0) for k in range(u.ndim)]
-        sums = _part(_sines(jnp.pad(odd, padding), axis), axis, 1, n + 1)
-        return sums * self._weights(u, axis)
+        odd = jnp.stack([jnp.zeros_like(u), u], -1).reshape(*u.shape[:-1], 2 * n)
+        return self._weights(u) * _sines(odd, 0, 4 * n)[..., 1 : n + 1]
 
-    def _weights(self, u, axis):
+    def _weights(self, u):
         weights = np.full(self.size, np.sqrt(2 / self.size))
         weights[-1] *= np.sqrt(0.5)
-        shape = tuple(self.size if k == axis else 1 for k in range(u.ndim))
-        return jnp.asarray(weights.reshape(shape), u.dtype)
+        return _row(weights, u)
 
 
 class Mirrored(AbstractTransform):
@@ -145,13 +130,13 @@ class Mirrored(AbstractTransform):
         """Those of `inner`."""
         return self.inner.eigenvalues()
 
-    def forward(self, u, axis):
+    def forward(self, u):
         """`inner`'s, of the reversed nodes."""
-        return self.inner.forward(jnp.flip(u, axis), axis)
+        return self.inner.forward(jnp.flip(u, -1))
 
-    def backward(self, u, axis):
+    def backward(self, u):
         """`inner`'s, reversed."""
-        return jnp.flip(self.inner.backward(u, axis), axis)
+        return jnp.flip(self.inner.backward(u), -1)
 
 
 def transform_of(grid: Grid, axis: int) -> AbstractTransform:
@@ -172,15 +157,21 @@ def _eigenvalues(angles: np.ndarray) -> np.ndarray:
     return 4 * np.sin(np.pi * angles / 2) ** 2
 
 
-def _part(u: Values, axis: int, start: int, stop: int, step: int = 1) -> Values:
-    return u[(slice(None),) * axis + (slice(start, stop, step),)]
+def _row(line: np.ndarray, u: Values) -> Values:
+    """Numbers that multiply the entries of the last axis."""
+    return jnp.asarray(line, u.real.dtype).reshape((1,) * (u.ndim - 1) + (-1,))
 
 
-def _sines(u: Values, axis: int) -> Values:
-    """Σ_j u_j sin(2π jk/length) for k up to half the length."""
-    return -jnp.fft.rfft(u, axis=axis).imag
+def _sines(u: Values, first: int, length: int) -> Values:
+    """Σ_j u_j sin(2π (first+j) k/length) for k up to half the length."""
+    return -_frequencies(u, first, length).imag
 
 
-def _cosines(u: Values, axis: int) -> Values:
+def _cosines(u: Values, length: int) -> Values:
     """Σ_j u_j cos(2π jk/length) for k up to half the length."""
-    return jnp.fft.rfft(u, axis=axis).real
+    return _frequencies(u, 0, length).real
+
+
+def _frequencies(u: Values, first: int, length: int) -> Values:
+    padding = [(0, 0)] * (u.ndim - 1) + [(first, length - first - u.shape[-1])]
+    return jnp.fft.rfft(jnp.pad(u, padding))
