@@ -29,7 +29,7 @@ from sparse_cases import (
 
 import sciml
 from sciml.linear import DiagonalsOperator, PaddedRowsOperator, from_scipy, to_scipy
-from sciml.linear._ell_operator import bucket_widths
+from sciml.linear._padded_rows import bucket_widths
 
 
 def close(actual, expected):

@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.sparse.linalg as spla
 
 from sciml.linear import to_scipy
 
-from ._methods import Method, methods_for, timed
+from ._methods import Method, methods_for, symmetric_lu, timed
 from ._systems import System, make_system
 
 Row = dict[str, Any]
@@ -153,7 +152,7 @@ def _reference(system: System, matrix, vector) -> np.ndarray | None:
     """A direct solution, refined once: some digits beyond every tolerance here."""
     if not system.suits_direct:
         return None
-    factor = spla.splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A")
+    factor = symmetric_lu(matrix.tocsc())
     x = factor.solve(vector)
     return x + factor.solve(vector - matrix @ x)
 

@@ -19,7 +19,7 @@ from ._tree import Columns
 
 # Gathers that fetch a cache line of right-hand sides at a time pay; vectors that leave
 # the cache cost it again.
-_GATHERED = 16
+_GATHERED = 8
 
 
 def linear_solve_many(
@@ -44,7 +44,7 @@ def linear_solve_many(
 
     - `operator`, `solver`, `preconditioner`, `throw`: as for `linear_solve`.
     - `vectors`: the b_i along a new first axis of each array of A's `out_structure()`.
-    - `block_size`: right-hand sides per block. Default: 16 for `PaddedRowsOperator`
+    - `block_size`: right-hand sides per block. Default: 8 for `PaddedRowsOperator`
         with `CG`, whose gathers then pay for all of them; otherwise 1.
 
     **Returns:** a `Solution` with that axis first in `value`, `result` and `stats`.

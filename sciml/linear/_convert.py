@@ -12,6 +12,7 @@ from jaxtyping import DTypeLike
 
 from ._diagonal_operator import DiagonalsOperator
 from ._ell_operator import PaddedRowsOperator
+from ._padded_rows import PaddedRows, padded_rows
 from ._stencil_operator import StencilOperator
 
 # `scipy.sparse` is imported where it is used: it adds to the filters of warnings, which
@@ -100,19 +101,49 @@ def from_scipy(
     target = _target_dtype(csr.dtype, dtype)
     values = csr.data.astype(target)
 
-    columns = csr.indices.astype(np.int64)
+    diagonals = _diagonals(csr, values)
+    if diagonals is not None:
+        offsets, table = diagonals
+        return DiagonalsOperator(offsets, table, tags)
     rows = np.repeat(np.arange(size), np.diff(csr.indptr))
-    if size == num_columns:
-        shifted = columns - rows + (size - 1)
+    return PaddedRowsOperator(rows, csr.indices, values, (size, num_columns), tags)
+
+
+def product_of(
+    matrix: SparseMatrix, dtype: DTypeLike
+) -> DiagonalsOperator | PaddedRows:
+    """Something with `mv` for matrices that are only multiplied with, made fast.
+
+    `from_scipy` without its checks and without Aᵀ; for a CSR matrix with sorted
+    indices, as set-ups on the host make many.
+    """
+    diagonals = _diagonals(matrix, matrix.data.astype(dtype))
+    if diagonals is not None:
+        offsets, table = diagonals
+        return DiagonalsOperator(offsets, table)
+    return padded_rows(matrix, dtype)
+
+
+def _diagonals(
+    csr: SparseMatrix, values: np.ndarray
+) -> tuple[list[int], np.ndarray] | None:
+    """Offsets and table of a matrix that DIA suits, else None."""
+    size, num_columns = csr.shape
+    if size != num_columns:
+        return None
+    most = min(_MAX_DIAGONALS, _MAX_FILL * csr.nnz / size)
+    # (Most that do not fit show it in their first rows.)
+    for some in (min(size, 512), size):
+        starts = csr.indptr[: some + 1]
+        rows = np.repeat(np.arange(some), np.diff(starts))
+        shifted = csr.indices[: starts[-1]] - rows + (size - 1)
         present = np.bincount(shifted, minlength=2 * size - 1) > 0
-        offsets = np.flatnonzero(present) - (size - 1)
-        fits = len(offsets) * size <= _MAX_FILL * csr.nnz
-        if fits and len(offsets) <= _MAX_DIAGONALS:
-            table = np.zeros((len(offsets), size), values.dtype)
-            number = np.cumsum(present) - 1
-            table[number[shifted], rows] = values
-            return DiagonalsOperator(offsets.tolist(), table, tags)
-    return PaddedRowsOperator(rows, columns, values, (size, num_columns), tags)
+        if np.count_nonzero(present) > most:
+            return None
+    table = np.zeros((np.count_nonzero(present), size), values.dtype)
+    number = np.cumsum(present) - 1
+    table[number[shifted], rows] = values
+    return (np.flatnonzero(present) - (size - 1)).tolist(), table
 
 
 def to_scipy(operator: lx.AbstractLinearOperator) -> SparseMatrix:

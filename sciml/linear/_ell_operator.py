@@ -7,33 +7,8 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Inexact, Int32
 
+from ._padded_rows import Rows, lay_out
 from ._protocol import register_operator
-
-# Entries with their padding, over entries, that ask for another bucket …
-_MAX_PADDED = 1.2
-# … of which there are at most so many: each costs a loop of its own.
-_MAX_BUCKETS = 6
-# Blocks wider than this, a few dense rows usually, are summed by a reduction. It is
-# several times slower per entry than an unrolled sum, which would compile for ever.
-_MAX_UNROLLED = 128
-
-
-class _Rows(eqx.Module):
-    """Where the entries stand: rows cut into blocks, each stored column-major.
-
-    The first block holds the first entries of every row, the next ones what is left of
-    longer rows, whose numbers are `rows` (of the first: None). Slot j of the r-th row
-    of a block belongs to column `columns[block][j, r]`; from `lengths[block][r]` on
-    slots are padding.
-
-    Cutting rows pads as little as sorting them into buckets by length would, and leaves
-    the result in its order: few rows are added to it, instead of all being gathered.
-    """
-
-    columns: tuple[Int32[Array, "_width _rows"], ...]
-    lengths: tuple[Int32[Array, " _rows"], ...]
-    rows: tuple[Int32[Array, " _rows"] | None, ...]
-    shape: tuple[int, int] = eqx.field(static=True)
 
 
 @register_operator
@@ -84,8 +59,8 @@ class PaddedRowsOperator(lx.AbstractLinearOperator):
     """
 
     values: tuple[Inexact[Array, "_width _rows"], ...]
-    _layout: _Rows
-    _other: _Rows | None
+    _layout: Rows
+    _other: Rows | None
     # Slots of `values`, flattened and joined, that fill the slots of Aᵀ; and back.
     _forth: tuple[Int32[Array, "_width _rows"], ...] | None
     _back: tuple[Int32[Array, "_width _rows"], ...] | None
@@ -123,7 +98,7 @@ class PaddedRowsOperator(lx.AbstractLinearOperator):
             raise ValueError(
                 f"tags: claim a symmetric matrix, but shape is {shape}; drop the tag."
             )
-        self._layout, entries = _lay_out(rows, columns, shape)
+        self._layout, entries = _slots(rows, columns, shape)
         if isinstance(values, np.ndarray):
             # On the host each bucket's shape costs no compilation.
             padded = np.append(values, np.zeros_like(values, shape=1))
@@ -133,9 +108,7 @@ class PaddedRowsOperator(lx.AbstractLinearOperator):
         if self._is_own_transpose():
             self._other = self._forth = self._back = None
         else:
-            self._other, other_entries = _lay_out(
-                columns, rows, (num_columns, num_rows)
-            )
+            self._other, other_entries = _slots(columns, rows, (num_columns, num_rows))
             self._forth = _moves(entries, other_entries, len(rows))
             self._back = _moves(other_entries, entries, len(rows))
 
@@ -147,23 +120,17 @@ class PaddedRowsOperator(lx.AbstractLinearOperator):
                 f"vector: expected shape ({num_columns},), got {vector.shape}; map a "
                 "batch with jax.vmap(A.mv)."
             )
-        products = []
-        for values, columns in zip(self._entries(), self._layout.columns, strict=True):
-            if not 0 < len(values) <= _MAX_UNROLLED:
-                products.append(jnp.sum(values * _take(vector, columns), axis=0))
-                continue
-            out = values[0] * _take(vector, columns[0])
-            for j in range(1, len(values)):
-                out = out + values[j] * _take(vector, columns[j])
-            products.append(out)
-        return self._joined(products)
+        return self._layout.product(tuple(self._entries()), vector)
 
     def as_matrix(self) -> Inexact[Array, "num_rows num_columns"]:
         """The dense matrix. For small sizes only."""
         dtype = self.values[0].dtype
         matrix = jnp.zeros(self._layout.shape, dtype)
         for rows, columns, values in zip(
-            self._row_numbers(), self._layout.columns, self._entries(), strict=True
+            self._layout.row_numbers(),
+            self._layout.columns,
+            self._entries(),
+            strict=True,
         ):
             rows = jnp.broadcast_to(rows[None], columns.shape)
             matrix = matrix.at[rows, columns].add(values)
@@ -175,7 +142,9 @@ class PaddedRowsOperator(lx.AbstractLinearOperator):
 
     def absolute_row_sums(self) -> Float[Array, " num_rows"]:
         """Σ_j |A_ij|; entries at one position count one by one."""
-        return self._joined([jnp.sum(jnp.abs(v), axis=0) for v in self._entries()])
+        return self._layout.joined(
+            [jnp.sum(jnp.abs(v), axis=0) for v in self._entries()]
+        )
 
     def transpose(self) -> "PaddedRowsOperator":
         """Aᵀ, exactly; itself where it is real and tagged symmetric.
@@ -207,7 +176,7 @@ class PaddedRowsOperator(lx.AbstractLinearOperator):
         """Rows, columns and values of the entries as NumPy arrays, without padding."""
         found = []
         for rows, columns, lengths, values in zip(
-            self._row_numbers(),
+            self._layout.row_numbers(),
             self._layout.columns,
             self._layout.lengths,
             self.values,
@@ -216,9 +185,10 @@ class PaddedRowsOperator(lx.AbstractLinearOperator):
             # Transposed, so that the entries of a row stay together.
             live = np.arange(len(columns)) < np.asarray(lengths)[:, None]
             row = np.broadcast_to(np.asarray(rows)[:, None], live.shape)
-            found.append((row[live], np.asarray(columns).T[live], values.T[live]))
+            transposed = (row, np.asarray(columns).T, np.asarray(values).T)
+            found.append([part[live] for part in transposed])
         rows, columns, values = (
-            np.concatenate([np.asarray(part[k]) for part in found]) for k in range(3)
+            np.concatenate(part) for part in zip(*found, strict=True)
         )
         return rows, columns, values
 
@@ -240,33 +210,21 @@ class PaddedRowsOperator(lx.AbstractLinearOperator):
             for values, lengths in zip(self.values, self._layout.lengths, strict=True)
         ]
 
-    def _joined(self, blocks: list[Array]) -> Array:
-        """Sums over the blocks of a number per row."""
-        out = blocks[0]
-        for rows, block in zip(self._layout.rows[1:], blocks[1:], strict=True):
-            out = out.at[rows].add(
-                block,
-                mode="promise_in_bounds",
-                unique_indices=True,
-                indices_are_sorted=True,
-            )
-        return out
-
-    def _row_numbers(self) -> list[Int32[Array, " _rows"]]:
-        """The rows of each block."""
-        every = jnp.arange(self._layout.shape[0], dtype=jnp.int32)
-        return [every if rows is None else rows for rows in self._layout.rows]
-
     def _diagonal(self, offset: int) -> Inexact[Array, " m"]:
         """The entries A[i, i + offset] inside the matrix."""
         num_rows, num_columns = self._layout.shape
         sums = [
             jnp.sum(jnp.where(columns == (rows + offset)[None], values, 0), axis=0)
             for rows, columns, values in zip(
-                self._row_numbers(), self._layout.columns, self._entries(), strict=True
+                self._layout.row_numbers(),
+                self._layout.columns,
+                self._entries(),
+                strict=True,
             )
         ]
-        return self._joined(sums)[max(0, -offset) : min(num_rows, num_columns - offset)]
+        return self._layout.joined(sums)[
+            max(0, -offset) : min(num_rows, num_columns - offset)
+        ]
 
 
 def _assemble(**fields) -> PaddedRowsOperator:
@@ -277,12 +235,6 @@ def _assemble(**fields) -> PaddedRowsOperator:
     return operator
 
 
-def _take(vector: Array, indices: Array) -> Array:
-    # The indices were checked when the operator was made. Unsigned: JAX would otherwise
-    # count negative ones from the end, which costs a third of the product's time.
-    return vector.at[indices.astype(jnp.uint32)].get(mode="promise_in_bounds")
-
-
 # (One program, not one for each step of each bucket: operators are often made once.)
 @jax.jit
 def _fill(source: Array, indices: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -291,7 +243,7 @@ def _fill(source: Array, indices: tuple[Array, ...]) -> tuple[Array, ...]:
 
 
 def _indices(buckets: list[np.ndarray]) -> tuple[Array, ...]:
-    return tuple(jnp.asarray(bucket, jnp.int32) for bucket in buckets)
+    return tuple(jnp.asarray(bucket.astype(np.int32)) for bucket in buckets)
 
 
 # --- on the host ----------------------------------------------------------------------
@@ -312,35 +264,20 @@ def _checked_indices(name: str, indices: np.ndarray, bound: int) -> np.ndarray:
     return indices
 
 
-def _lay_out(
+def _slots(
     rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]
-) -> tuple[_Rows, list[np.ndarray]]:
+) -> tuple[Rows, list[np.ndarray]]:
     """The layout, and per slot the number of the entry in it (their count: padding)."""
     keys = rows.astype(np.int64) * shape[1] + columns
-    if (keys[1:] >= keys[:-1]).all():
-        order = np.arange(len(keys))
-    else:
+    order = None
+    if not (keys[1:] >= keys[:-1]).all():
         order = np.argsort(keys, kind="stable")
-    lengths = np.bincount(rows, minlength=shape[0])
-    starts = np.cumsum(lengths) - lengths
+        columns = columns[order]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
+    layout, slots = lay_out(starts, columns, shape)
     # One more at the end stands for padding.
-    entry, column = np.append(order, len(rows)), np.append(columns[order], 0)
-    all_columns, all_lengths, all_rows, all_entries = [], [], [], []
-    begin = 0
-    for block, end in enumerate(bucket_widths(lengths)):
-        members = np.flatnonzero(lengths > begin) if block else np.arange(shape[0])
-        length, slot = lengths[members], np.arange(begin, end)[:, None]
-        # Padding repeats the row's last column, which is at hand when the product gets
-        # there, and lets no NaN of x into rows that do not touch it (into empty rows
-        # that are padded: component 0).
-        last = starts[members] + np.minimum(slot, length - 1)
-        all_columns.append(column[np.where(length > 0, last, len(rows))])
-        all_entries.append(np.where(slot < length, entry[last], len(rows)))
-        all_lengths.append(np.minimum(length, end) - begin)
-        all_rows.append(jnp.asarray(members, jnp.int32) if block else None)
-        begin = end
-    layout = _Rows(_indices(all_columns), _indices(all_lengths), tuple(all_rows), shape)
-    return layout, all_entries
+    entry = np.arange(len(rows) + 1) if order is None else np.append(order, len(rows))
+    return layout, [np.where(live, entry[index], len(rows)) for index, live in slots]
 
 
 def _moves(
@@ -354,34 +291,6 @@ def _moves(
     live = np.flatnonzero(held < num_entries)
     slot_of[held[live]] = live
     return _indices([slot_of[bucket] for bucket in target])
-
-
-def bucket_widths(lengths: np.ndarray) -> list[int]:
-    """The padded lengths of rows, ascending; a row is padded to the first that fits.
-
-    As few as keep Σ padded ≤ 1.2 Σ lengths, or the best six. Exact, by dynamic
-    programming over the distinct lengths.
-    """
-    distinct, counts = np.unique(lengths, return_counts=True)
-    below = np.concatenate([[0], np.cumsum(counts)])
-    # cost[j]: fewest slots for the rows of the j shortest lengths in so many buckets.
-    cost = np.where(np.arange(len(distinct) + 1) == 0, 0.0, np.inf)
-    splits = []
-    for _ in range(min(_MAX_BUCKETS, len(distinct))):
-        split, new = np.zeros(len(cost), int), np.full(len(cost), np.inf)
-        for j in range(1, len(cost)):
-            slots = cost[:j] + distinct[j - 1] * (below[j] - below[:j])
-            split[j] = np.argmin(slots)
-            new[j] = slots[split[j]]
-        splits.append(split)
-        cost = new
-        if cost[-1] <= _MAX_PADDED * lengths.sum():
-            break
-    widths, j = [], len(distinct)
-    for split in reversed(splits):
-        widths.append(int(distinct[j - 1]))
-        j = split[j]
-    return widths[::-1]
 
 
 # The registered answers would go through the dense matrix.

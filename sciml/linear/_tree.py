@@ -134,7 +134,10 @@ def while_loop(condition, body, initial):
     def frozen(carry):
         live = condition(carry)
         new = body(carry)
-        return new if jnp.ndim(live) == 0 else where(live, new, carry)
+        if jnp.ndim(live) == 0:
+            return new
+        # (While all go on, nothing is read again.)
+        return jax.lax.cond(jnp.all(live), lambda: new, lambda: where(live, new, carry))
 
     return jax.lax.while_loop(lambda c: jnp.any(condition(c)), frozen, initial)
 

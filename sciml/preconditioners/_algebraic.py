@@ -17,9 +17,9 @@ from ..linear import (
     AbstractLevel,
     AbstractPreconditioner,
     SymmetricOperator,
-    from_scipy,
     v_cycle,
 )
+from ..linear._convert import product_of
 from ._host import Matrix, check_matrix, host_matrix
 from ._smoothers import AbstractSmoother, AbstractSmoothing, Chebyshev
 
@@ -185,8 +185,14 @@ class AlgebraicMultigrid(AbstractPreconditioner):
             where = f"the coarse matrix of level {number}"
             check_matrix(A, type(self).__name__, where, _REMEDY)
         matrices = tuple(_entries(A, dtype) for A, _ in found)
-        interpolations = tuple(from_scipy(P, dtype=dtype) for _, P in found)
-        levels = _levels_on_device(self.smoother, matrices, interpolations)
+        # (Pᵀ laid out for itself: in a cycle P's entries would be moved at each step.)
+        transfers = [(_product(P, dtype), _product(P.T, dtype)) for _, P in found]
+        levels = tuple(
+            _Level(matrix, smoothing, *transfer)
+            for matrix, smoothing, transfer in zip(
+                matrices, _smoothings(self.smoother, matrices), transfers, strict=True
+            )
+        )
         inverse = jnp.asarray(_pseudo_inverse(coarsest), dtype)
         scale = jnp.asarray(1.0 / unit, jtu.tree_leaves(structure)[0].dtype)
         return SymmetricOperator(
@@ -197,7 +203,7 @@ class AlgebraicMultigrid(AbstractPreconditioner):
 class _Entries(eqx.Module):
     """A sparse matrix with what smoothers ask of it; vectors need no padding."""
 
-    operator: lx.AbstractLinearOperator
+    operator: Any
     diagonal: Vector
     sums: Vector
 
@@ -217,8 +223,8 @@ class _Entries(eqx.Module):
 class _Level(AbstractLevel):
     matrix: _Entries
     smoothing: AbstractSmoothing
-    interpolation: lx.AbstractLinearOperator
-    restriction: lx.AbstractLinearOperator
+    interpolation: Any
+    restriction: Any
 
     def pre_smooth(self, u, f):
         return self.smoothing(self.matrix, u, f)
@@ -252,7 +258,7 @@ class _Cycle(eqx.Module):
 def _entries(A: Matrix, dtype: Any) -> _Entries:
     sums = abs(A) @ np.ones(A.shape[0])
     return _Entries(
-        from_scipy(A, lx.positive_semidefinite_tag, dtype=dtype),
+        _product(A, dtype),
         jnp.asarray(A.diagonal(), dtype),
         jnp.asarray(sums, dtype),
     )
@@ -260,12 +266,14 @@ def _entries(A: Matrix, dtype: Any) -> _Entries:
 
 # One program for all levels, instead of several for each.
 @eqx.filter_jit
-def _levels_on_device(smoother: AbstractSmoother, matrices, interpolations):
-    # Pᵀ is laid out once here: in a cycle its entries would be moved at each step.
-    return tuple(
-        _Level(matrix, smoother.build(matrix), P, P.transpose())
-        for matrix, P in zip(matrices, interpolations, strict=True)
-    )
+def _smoothings(smoother: AbstractSmoother, matrices):
+    return tuple(smoother.build(matrix) for matrix in matrices)
+
+
+def _product(matrix: Matrix, dtype: Any) -> Any:
+    csr = matrix.tocsr()
+    csr.sort_indices()
+    return product_of(csr, dtype)
 
 
 def _pseudo_inverse(matrix: Matrix) -> np.ndarray:
