@@ -10,6 +10,7 @@ import problems
 import sciml
 from problems.bench import bench_linear, make_system
 from problems.bench._contraction import contraction_factor
+from problems.bench._memory import peak_memory
 from sciml.grids import Dirichlet, Grid, Neumann, Periodic, diffusion_stencil
 from sciml.linear import StencilOperator, to_scipy
 from sciml.preconditioners import Chebyshev, Multigrid
@@ -76,6 +77,7 @@ FIELDS = [
     "total_time",
     "cold_time",
     "ratio",
+    "peak_memory",
     "history",
     "time_to",
 ]
@@ -111,6 +113,7 @@ def test_rows_of_the_linear_benchmark(measured):
         assert list(row) == FIELDS
         for name in ("setup_time", "solve_time", "total_time", "cold_time", "ratio"):
             assert math.isfinite(row[name]) and row[name] > 0
+        assert row["peak_memory"] is None or row["peak_memory"] >= 0
         parts = row["setup_time"] + row["solve_time"]
         # Medians of two rounds are means, and add up.
         assert row["total_time"] == pytest.approx(parts, rel=1e-6)
@@ -199,6 +202,14 @@ def test_all_methods_solve_the_same_system():
     solution = sciml.linear_solve(A, b, sciml.CG(rtol=1e-12))
     residual = vector - to_scipy(A) @ np.asarray(solution.value).ravel()
     assert np.linalg.norm(residual) <= 1.1e-12 * np.linalg.norm(vector)
+
+
+def test_peak_memory():
+    """Eighty megabytes that are used and given back."""
+    size = peak_memory(lambda: np.ones(10_000_000).sum())
+    if size is None:
+        pytest.skip("the system does not tell")
+    assert 70e6 <= size <= 200e6
 
 
 def test_contraction():

@@ -8,6 +8,7 @@ import numpy as np
 
 from sciml.linear import to_scipy
 
+from ._memory import peak_memory
 from ._methods import Method, methods_for, symmetric_lu, timed
 from ._systems import System, make_system
 
@@ -48,7 +49,8 @@ def bench_linear(
     `relative_residual`, `energy_error` (‖x − x*‖_A/‖x*‖_A against SuperLU's refined
     solution, None where there is none), `setup_time`, `solve_time`, `total_time` (warm
     medians), `cold_time` (the first set-up and solve, compilation included), `ratio`
-    (total over that of the first method, medians over the same rounds),
+    (total over that of the first method, medians over the same rounds), `peak_memory`
+    (MB of main memory for set-up and solve, beyond the matrix that is given),
     `iterations_to` and `time_to` (set-up included; None where it was not reached), one
     entry per tolerance, and `history`.
     """
@@ -73,6 +75,7 @@ def bench_linear(
                 "method": name,
                 **_facts(of_method[-1]["runs"], matrix, vector, reference, tolerances),
                 **_times(of_method, ours),
+                "peak_memory": _peak(methods[name], tolerances[-1]),
                 "history": of_method[-1]["runs"][-1]["history"],
             }
             row["time_to"] = [
@@ -102,6 +105,12 @@ def _measure(method: Method, tolerances: Sequence[float]) -> Row:
         runs.append(run)
         seconds.append(spent)
     return {"setup": setup, "seconds": seconds, "runs": runs}
+
+
+def _peak(method: Method, rtol: float) -> float | None:
+    """MB for set-up and solve, the matrix that is given not counted."""
+    size = peak_memory(lambda: method.solve(method.set_up(), rtol))
+    return None if size is None else round(size / 1e6, 1)
 
 
 def _total(run: Row) -> float:
