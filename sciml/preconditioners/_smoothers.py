@@ -66,17 +66,31 @@ class AbstractSmoothing(eqx.Module):
         """
 
 
-class Chebyshev(AbstractSmoother):
-    """`degree` steps of Chebyshev iteration on D⁻¹A.
+def _weights(A: SmoothableMatrix) -> Field:
+    """W, diagonal, with the spectrum of WA within (0, 1].
 
-    Damps the eigenvalues in [lower · λ, λ] evenly, where λ = max_i Σ_j |A_ij| / A_ii
-    bounds the spectrum of D⁻¹A by Gershgorin's theorem, so that 0 < μ p(μ) < 2 holds
-    on all of it. Costs `degree` products with A, one less from zero.
+    W⁻¹ ≥ Σ_j |A_ij| for every row i suffices, by Gershgorin's theorem. Rows that are
+    no worse than those of the Laplacian get their diagonal times one number, as a
+    smoother wants; rows with large entries of either sign, which coarse operators have
+    at jumps of the coefficient, are damped by themselves and not with all others.
+    """
+    sums = A.absolute_row_sums()
+    largest = jnp.minimum(jnp.max(sums / A.diagonal), 2.0)
+    return 1.0 / jnp.maximum(sums, largest * A.diagonal)
+
+
+class Chebyshev(AbstractSmoother):
+    """`degree` steps of Chebyshev iteration on WA.
+
+    Damps the eigenvalues in [lower, 1] evenly, where W = 1 / max(Σ_j |A_ij|, 2 A_ii)
+    for every row i (with a smaller number than 2 where no row sum reaches 2 A_ii)
+    bounds the spectrum of WA by 1, by Gershgorin's theorem, so that 0 < μ p(μ) < 2
+    holds on all of it. Costs `degree` products with A, one less from zero.
 
     **Arguments:**
 
     - `degree`: number of steps. Default 2; use 3 in three dimensions.
-    - `lower`: lower end of the damped interval as a fraction of λ. Default 1/4: in two
+    - `lower`: lower end of the damped interval. Default 1/4: in two
         dimensions the modes that a coarse grid cannot represent lie above it.
 
     Source: Adams, Brezina, Hu & Tuminaro, J. Comput. Phys. 188 (2003) 593.
@@ -92,10 +106,8 @@ class Chebyshev(AbstractSmoother):
             raise ValueError(f"lower: expected a number in (0, 1), got {self.lower}.")
 
     def build(self, stencil: SmoothableMatrix) -> "ChebyshevSmoothing":
-        """Bounds the spectrum of D⁻¹A; one pass over the stencil."""
-        inverse = 1.0 / stencil.diagonal
-        bound = jnp.max(stencil.absolute_row_sums() * inverse)
-        return ChebyshevSmoothing(inverse / bound, self.degree, self.lower)
+        """Scales the rows; one pass over the stencil."""
+        return ChebyshevSmoothing(_weights(stencil), self.degree, self.lower)
 
 
 class ChebyshevSmoothing(AbstractSmoothing):
@@ -107,9 +119,8 @@ class ChebyshevSmoothing(AbstractSmoothing):
 
     def __call__(self, A: SmoothableMatrix, padded: Padded | None, f: Field) -> Field:
         """The improved u."""
-        # Saad, Iterative Methods for Sparse Linear Systems, algorithm 12.1, with the
-        # interval's centre and half-width in units of the bound; the previous step is
-        # the difference of the last two iterates.
+        # Saad, Iterative Methods for Sparse Linear Systems, algorithm 12.1; the
+        # previous step is the difference of the last two iterates.
         centre, half = (1 + self.lower) / 2, (1 - self.lower) / 2
         sigma = centre / half
         rho = 1 / sigma
@@ -132,11 +143,11 @@ class ChebyshevSmoothing(AbstractSmoothing):
 
 
 class DampedJacobi(AbstractSmoother):
-    """`num_steps` steps of u ← u + ω D⁻¹ (f − A u).
+    """`num_steps` steps of u ← u + 2ω W (f − A u).
 
-    ω is given for a spectrum of D⁻¹A within (0, 2), which the unit Laplacian has, and
-    rescaled by Gershgorin's bound λ: ω → 2ω/λ. For ω < 1 the iteration therefore
-    converges for every symmetric positive definite A.
+    W is that of `Chebyshev`: D⁻¹/2 for the unit Laplacian, which makes this the usual
+    damped Jacobi method, and such that for ω < 1 the iteration converges for every
+    symmetric positive definite A.
 
     **Arguments:**
 
@@ -159,10 +170,8 @@ class DampedJacobi(AbstractSmoother):
             raise ValueError(f"omega: expected a number in (0, 1), got {self.omega}.")
 
     def build(self, stencil: SmoothableMatrix) -> "JacobiSmoothing":
-        """Scales the diagonal; one pass over the stencil."""
-        inverse = 1.0 / stencil.diagonal
-        bound = jnp.max(stencil.absolute_row_sums() * inverse)
-        return JacobiSmoothing((2.0 * self.omega / bound) * inverse, self.num_steps)
+        """Scales the rows; one pass over the stencil."""
+        return JacobiSmoothing(2.0 * self.omega * _weights(stencil), self.num_steps)
 
 
 class JacobiSmoothing(AbstractSmoothing):
