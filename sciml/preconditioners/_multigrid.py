@@ -150,10 +150,12 @@ class Multigrid(AbstractPreconditioner):
         must lie within float32's range (`sciml.CG` scales its own). None for A's.
 
     A solve's `stats["preconditioner"]` says what speaks against multigrid for this A:
-    `jump_share`, the share of nodes between couplings that differ by more than ten
-    times; `anisotropic_share`, of nodes where couplings in different directions do; and
-    `expected_poor`, whether one of them is so large (2 %, one half) that two to three
-    times the usual number of steps is to be expected: try `AlgebraicMultigrid()`.
+    `jump_share`, the share of nodes between couplings along one axis that differ by
+    more than a thousand times; `anisotropic_share`, of nodes where couplings in
+    different directions differ by more than ten; and `expected_poor`, whether one of
+    them is so large (20 %, one half: coefficients that jump from node to node,
+    anisotropy that the grid does not know) that more than twice the steps of
+    `AlgebraicMultigrid()` are to be expected.
 
     **Raises:** `TypeError` for an operator that carries no grid.
 

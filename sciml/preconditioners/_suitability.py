@@ -7,10 +7,12 @@ from jaxtyping import Array, Float
 
 from ..grids import Grid, SymmetricStencil
 
-# Couplings of a node that differ by more are a jump, or an anisotropy.
+# Couplings of a node along one axis that differ by more are a jump that counts …
+_JUMP = 1e3
+# … and those along different axes an anisotropy.
 _RATIO = 10.0
-# Of the nodes, above which multigrid took two to three times its usual steps.
-_MANY_JUMPS = 0.02
+# Of the nodes, above which multigrid took more than twice the steps of Ruge-Stüben AMG.
+_MANY_JUMPS = 0.2
 _MANY_ANISOTROPIC = 0.5
 
 
@@ -18,8 +20,8 @@ def suitability(stencil: SymmetricStencil, grid: Grid) -> dict[str, Array]:
     """What speaks against multigrid for this stencil, in a few passes over it.
 
     **Returns:** `jump_share`, the share of nodes whose couplings along one axis differ
-    by more than ten; `anisotropic_share`, of those whose couplings in different
-    directions do (as the eigenvalues of −Σ_o c_o (h∘o)(h∘o)ᵀ, plane by plane);
+    by more than a thousand; `anisotropic_share`, of those whose couplings in different
+    directions differ by more than ten (as the eigenvalues of −Σ_o c_o (h∘o)(h∘o)ᵀ, plane by plane);
     `expected_poor`, whether one of them is large enough for multigrid to be the wrong
     choice.
     """
@@ -32,7 +34,7 @@ def suitability(stencil: SymmetricStencil, grid: Grid) -> dict[str, Array]:
         low = jnp.minimum(jnp.abs(ahead), jnp.abs(behind))
         high = jnp.maximum(jnp.abs(ahead), jnp.abs(behind))
         # (A coupling of zero belongs to the boundary.)
-        jumps = jumps | ((low > 0) & (high > _RATIO * low))
+        jumps = jumps | ((low > 0) & (high > _JUMP * low))
         mean = -(ahead + behind) * jnp.where(low > 0, 0.5, 1.0)
         steps = [k * h for k, h in zip(offset, grid.spacing, strict=True)]
         for i, a in enumerate(steps):
