@@ -8,7 +8,7 @@ import pytest
 
 import problems
 import sciml
-from problems.bench import bench_linear, make_system
+from problems.bench import bench_linear, bench_many, bench_products, make_system
 from problems.bench._contraction import contraction_factor
 from problems.bench._memory import peak_memory
 from sciml.grids import Dirichlet, Grid, Neumann, Periodic, diffusion_stencil
@@ -210,6 +210,29 @@ def test_peak_memory():
     if size is None:
         pytest.skip("the system does not tell")
     assert 70e6 <= size <= 200e6
+
+
+def test_products_and_many():
+    """On small systems: a row for each, with times that make the ratios."""
+    rows = bench_products((16,), 15, repeats=3)
+    assert [row["operator"] for row in rows] == ["stencil", "DIA", "ELL"]
+    assert [row["unknowns"] for row in rows] == [256, 256, 233]
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["time"] / row["scipy_time"])
+        assert 0 < row["bandwidth"] and row["loop_time"] < row["time"]
+    pytest.importorskip("pyamg")
+    rows = bench_many(15, 15, repeats=1)
+    assert [row["operation"] for row in rows] == [
+        "product",
+        "CG, none",
+        "CG, Multigrid",
+        "product",
+        "CG, none",
+        "CG, Jacobi",
+        "CG, AlgebraicMultigrid",
+    ]
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["many_time"] / row["one_time"])
 
 
 def test_contraction():

@@ -12,4 +12,5 @@ from ._faults import (
 )
 from ._linear import bench_linear as bench_linear
 from ._plot import plot_linear as plot_linear
+from ._products import bench_many as bench_many, bench_products as bench_products
 from ._systems import make_system as make_system

@@ -13,6 +13,8 @@ Row = dict[str, Any]
 
 BENCHMARKS = {
     "linear": "set-up and solve times: CG, Jacobi, our multigrid, PyAMG, SuperLU",
+    "products": "A x for stencils, diagonals and padded rows, beside SciPy's CSR",
+    "many": "64 right-hand sides at once, in units of one",
     "contraction": "error reduction per V-cycle against the grid size",
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
     "faults": "every way a linear solve can fail: what solvers claim, and what is true",
@@ -24,7 +26,7 @@ class Bench:
     """Run a benchmark, print its table, and keep a record of it."""
 
     name: Annotated[
-        Literal["linear", "contraction", "darcy-small", "faults"],
+        Literal["linear", "products", "many", "contraction", "darcy-small", "faults"],
         tyro.conf.Positional,
     ] = "linear"
     """Which one."""
@@ -40,7 +42,7 @@ class Bench:
     plot: str | None = None
     """linear: write convergence curves and times to this folder, as PNG."""
     repeats: int = 5
-    """linear: rounds after the first."""
+    """linear, products, many: rounds after the first."""
     num_steps: int = 3000
     """darcy-small: updates of each model."""
     data: str | None = None
@@ -139,6 +141,9 @@ class Bench:
                 seed=self.seed,
                 on_row=tell,
             )
+        if self.name in ("products", "many"):
+            run = bench.bench_products if self.name == "products" else bench.bench_many
+            return run(repeats=self.repeats, seed=self.seed, on_row=tell)
         if self.name == "contraction":
             return bench.bench_contraction(seed=self.seed, on_row=tell)
         folder = self.data
@@ -183,6 +188,14 @@ _FORMATS = {
     "total_time": ".3f",
     "cold_time": ".2f",
     "ratio": ".2f",
+    "time": ".2e",
+    "loop_time": ".2e",
+    "scipy_time": ".2e",
+    "loop_ratio": ".2f",
+    "bandwidth": ".1f",
+    "copy_bandwidth": ".1f",
+    "one_time": ".2e",
+    "many_time": ".2e",
     "contraction": ".3f",
     "relative_l2": ".2%",
     "training_time": ".0f",

@@ -21,9 +21,9 @@ def suitability(stencil: SymmetricStencil, grid: Grid) -> dict[str, Array]:
 
     **Returns:** `jump_share`, the share of nodes whose couplings along one axis differ
     by more than a thousand; `anisotropic_share`, of those whose couplings in different
-    directions differ by more than ten (as the eigenvalues of −Σ_o c_o (h∘o)(h∘o)ᵀ, plane by plane);
-    `expected_poor`, whether one of them is large enough for multigrid to be the wrong
-    choice.
+    directions differ by more than ten (as the eigenvalues of −Σ_o c_o (h∘o)(h∘o)ᵀ,
+    plane by plane); `expected_poor`, whether one of them is large enough for multigrid
+    to be the wrong choice.
     """
     jumps = jnp.zeros(stencil.shape, bool)
     moment: dict[tuple[int, int], Float[Array, "*space"]] = {}
