@@ -24,7 +24,7 @@ demo: $(STAMP)-demo
 	$(BIN)/sciml demo
 
 test: $(STAMP)-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check:
 	bash .ci/run

@@ -24,6 +24,23 @@ jax.config.update(
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
+# Files that take long, so that no worker is left alone with one at the end.
+LONG = (
+    "bench",
+    "docs",
+    "cli_reports",
+    "multigrid",
+    "examples",
+    "implicit",
+    "gradients",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"test_{name}": k for k, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
+
 class GetKey:
     """Fresh keys from one seed; the seed is in the repr, so a failure can be rerun."""
 

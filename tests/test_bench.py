@@ -50,7 +50,7 @@ def test_csr_of_a_galerkin_stencil(getkey):
     np.testing.assert_array_equal(matrix, np.asarray(coarsest.dense()))
 
 
-TWO = ("two-phase-10", "two-phase-1000")
+GRID = "two-phase-1000"
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def measured():
     """Rows as they were returned, and as they were told."""
     told = []
     rows = bench_linear(
-        31, (*TWO, "l-shape"), repeats=2, cap=60, seed=5, on_row=told.append
+        31, (GRID, "l-shape"), repeats=2, cap=60, seed=5, on_row=told.append
     )
     return rows, told
 
@@ -93,7 +93,7 @@ AMG = ["PyAMG Ruge–Stüben + CG", "PyAMG smoothed aggregation + CG"]
 def test_rows_of_the_linear_benchmark(measured):
     rows, told = measured
     assert told == rows
-    methods = [row["method"] for row in rows if row["problem"] == TWO[0]]
+    methods = [row["method"] for row in rows if row["problem"] == GRID]
     pytest.importorskip("pyamg")
     assert methods == [*OURS, "SciPy SuperLU", *AMG]
     mesh = [
@@ -105,9 +105,9 @@ def test_rows_of_the_linear_benchmark(measured):
         "SciPy SuperLU",
         *AMG,
     ]
-    assert [row["method"] for row in rows] == [*methods, *methods, *mesh]
+    assert [row["method"] for row in rows] == [*methods, *mesh]
     of_problem = [row["problem"] for row in rows]
-    assert of_problem == [TWO[0]] * 7 + [TWO[1]] * 7 + ["l-shape"] * 9
+    assert of_problem == [GRID] * 7 + ["l-shape"] * 9
     assert {r["unknowns"] for r in rows} == {31 * 31, 876}
     for row in rows:
         assert list(row) == FIELDS
@@ -138,11 +138,10 @@ def test_who_says_successful_is(measured):
             assert row["status"] == "max_steps_reached" and row["iterations"] == 60
             assert row["relative_residual"] > 1e-8
     statuses = {(r["problem"], r["method"]): r["status"] for r in measured[0]}
-    for problem in TWO:
-        # Capped at 60 steps, plain CG has no chance; it must not claim one.
-        assert statuses[problem, "sciml CG"] == "max_steps_reached"
-        for method in (*OURS[:2], "SciPy SuperLU"):
-            assert statuses[problem, method] == "successful"
+    # Capped at 60 steps, plain CG has no chance; it must not claim one.
+    assert statuses[GRID, "sciml CG"] == "max_steps_reached"
+    for method in (*OURS[:2], "SciPy SuperLU"):
+        assert statuses[GRID, method] == "successful"
 
 
 def test_histories_end_where_the_residual_is(measured):
@@ -158,10 +157,9 @@ def test_histories_end_where_the_residual_is(measured):
 
 def test_iterations(measured):
     steps = {(r["problem"], r["method"]): r["iterations"] for r in measured[0]}
-    assert steps[TWO[0], OURS[0]] <= 8 and steps[TWO[1], OURS[0]] <= 10
+    assert steps[GRID, OURS[0]] <= 10
     # Rounding the cycle to float32 may cost a step, not more.
-    for problem in TWO:
-        assert abs(steps[problem, OURS[1]] - steps[problem, OURS[0]]) <= 1
+    assert abs(steps[GRID, OURS[1]] - steps[GRID, OURS[0]]) <= 1
 
 
 def test_constant_coefficients_have_a_transform():

@@ -18,8 +18,13 @@ from linear_cases import PSD, boundaries, spd_matrix
 
 import sciml
 from sciml.grids import Grid, SymmetricStencil, diffusion_stencil, half_offsets
-from sciml.linear import StencilOperator, SymmetricOperator, diffusion_operator
-from sciml.preconditioners import Jacobi, Multigrid
+from sciml.linear import (
+    ColumnsOperator,
+    StencilOperator,
+    SymmetricOperator,
+    diffusion_operator,
+)
+from sciml.preconditioners import Fallback, Jacobi, Multigrid
 
 DTYPES = [jnp.float32, jnp.float64]
 
@@ -76,8 +81,26 @@ def jacobi(dtype):
     return Jacobi().build(stencil(dtype))
 
 
+def fallback(dtype):
+    return Fallback(Jacobi()).build(stencil(dtype))
+
+
+def columns(dtype):
+    return ColumnsOperator(stencil(dtype), 2)
+
+
 OPERATORS = {
-    f.__name__: f for f in (stencil, nine_point, tree, cycle, rounded_cycle, jacobi)
+    f.__name__: f
+    for f in (
+        stencil,
+        nine_point,
+        tree,
+        cycle,
+        rounded_cycle,
+        jacobi,
+        fallback,
+        columns,
+    )
 }
 CASES = pytest.mark.parametrize(
     "name, dtype", [(name, dtype) for name in OPERATORS for dtype in DTYPES]

@@ -10,16 +10,11 @@ from jaxtyping import Array, ArrayLike, Inexact, PyTree
 from .._result import RESULTS
 from ._builder import AbstractPreconditioner, build_preconditioner
 from ._cg import CG
-from ._ell_operator import PaddedRowsOperator
 from ._krylov import AbstractKrylov
 from ._protocol import dense_from_products, register_operator
 from ._solution import Solution
 from ._solve import linear_solve
 from ._tree import Columns
-
-# Gathers that fetch a cache line of right-hand sides at a time pay; vectors that leave
-# the cache cost it again.
-_GATHERED = 8
 
 
 def linear_solve_many(
@@ -28,24 +23,25 @@ def linear_solve_many(
     solver: AbstractKrylov | None = None,
     *,
     preconditioner: AbstractPreconditioner | lx.AbstractLinearOperator | None = None,
-    block_size: int | None = None,
+    block_size: int = 1,
     throw: bool = True,
 ) -> Solution:
     """Solve A x_i = b_i for many right-hand sides with one A.
 
     The same solutions, results and statistics as `jax.vmap` of `linear_solve` over the
-    right-hand sides gives, faster: M is built once, the right-hand sides are taken in
-    blocks whose vectors stay in the cache, and within a block of more than one (CG
-    only) each product reads the matrix once for all of them. A right-hand side whose
-    solve has ended stands still while the others go on. (The systems do not share
-    search directions.)
+    right-hand sides gives. M is built once, and the right-hand sides are taken in
+    blocks, within which (CG only) each product reads the matrix once for all of them
+    and one whose solve has ended stands still while the others go on. (The systems do
+    not share search directions.)
 
     **Arguments:**
 
     - `operator`, `solver`, `preconditioner`, `throw`: as for `linear_solve`.
     - `vectors`: the b_i along a new first axis of each array of A's `out_structure()`.
-    - `block_size`: right-hand sides per block. Default: 8 for `PaddedRowsOperator`
-        with `CG`, whose gathers then pay for all of them; otherwise 1.
+    - `block_size`: right-hand sides per block. Default 1: one after the other, whose
+        vectors stay in a CPU's cache; with 16 a product with a `PaddedRowsOperator`
+        costs a third as much for each, but the other vectors of CG, which are then
+        read from memory, cost what that saves. On an accelerator take more.
 
     **Returns:** a `Solution` with that axis first in `value`, `result` and `stats`.
 
@@ -75,9 +71,6 @@ def linear_solve_many(
             f"sides, got shapes {[leaf.shape for leaf in leaves]}."
         )
     (count,) = counts
-    if block_size is None:
-        gathers = isinstance(operator, PaddedRowsOperator) and isinstance(solver, CG)
-        block_size = _GATHERED if gathers else 1
     if block_size < 1:
         raise ValueError(f"block_size: expected an integer ≥ 1, got {block_size}.")
     if block_size > 1 and not isinstance(solver, CG):
