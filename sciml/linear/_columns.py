@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Inexact, PyTree
 from .._result import RESULTS
 from ._builder import AbstractPreconditioner, build_preconditioner
 from ._cg import CG
+from ._ell_operator import PaddedRowsOperator
 from ._krylov import AbstractKrylov
 from ._protocol import dense_from_products, register_operator
 from ._solution import Solution
@@ -157,6 +158,8 @@ class ColumnsOperator(lx.AbstractLinearOperator):
 
     def mv(self, vector: Columns) -> Columns:
         """A x for each column."""
+        if isinstance(self.operator, PaddedRowsOperator):
+            return Columns(self.operator.mv_columns(vector.value))
         return Columns(
             jax.vmap(self.operator.mv, in_axes=-1, out_axes=-1)(vector.value)
         )

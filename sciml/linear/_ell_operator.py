@@ -122,6 +122,12 @@ class PaddedRowsOperator(lx.AbstractLinearOperator):
             )
         return self._layout.product(tuple(self._entries()), vector)
 
+    def mv_columns(
+        self, vectors: Inexact[Array, "num_columns k"]
+    ) -> Inexact[Array, "num_rows k"]:
+        """A X for k vectors that stand side by side, faster than `vmap` of `mv`."""
+        return self._layout.product(tuple(self._entries()), vectors)
+
     def as_matrix(self) -> Inexact[Array, "num_rows num_columns"]:
         """The dense matrix. For small sizes only."""
         dtype = self.values[0].dtype

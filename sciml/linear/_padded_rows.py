@@ -35,9 +35,14 @@ class Rows(eqx.Module):
     shape: tuple[int, int] = eqx.field(static=True)
 
     def product(self, blocks: Values, vector: Array) -> Array:
-        """Σ_j blocks[j, i] · x_{columns[j, i]} for every row i."""
+        """Σ_j blocks[j, i] · x_{columns[j, i]} for every row i.
+
+        Of shape `(num_columns,)`, or `(num_columns, k)` for k vectors side by side.
+        (Under `vmap` the scatter in `joined` would transpose them to and fro.)
+        """
         products = []
         for values, columns in zip(blocks, self.columns, strict=True):
+            values = values.reshape(values.shape + (1,) * (vector.ndim - 1))
             if not 0 < len(values) <= _MAX_UNROLLED:
                 products.append(jnp.sum(values * _take(vector, columns), axis=0))
                 continue

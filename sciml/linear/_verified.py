@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Shaped
 
@@ -164,8 +165,16 @@ def verified(
         progress = eqx.tree_at(lambda s: s.status, progress, status)
         return progress, memory, residual, restarts + again.astype(jnp.int32)
 
-    # (A product saved: the residual of zero is b.)
-    start = (b, bnorm, tolerance) if x0 is None else recomputed(x)
+    if x0 is None:
+        # The residual of zero is b; but nothing is a success without a product, which
+        # tells whether A is finite.
+        start = jax.lax.cond(
+            jnp.any(bnorm <= tolerance),
+            lambda: recomputed(x),
+            lambda: (b, bnorm, jnp.broadcast_to(tolerance, bnorm.shape)),
+        )
+    else:
+        start = recomputed(x)
     _, rnorm, allowed = start
     count = tree.full(b, 0, jnp.int32)
     history = jnp.full((length, *count.shape), jnp.nan, dtype)
