@@ -1,7 +1,6 @@
 """The docs say what is there, and their code runs."""
 
 import ast
-import os
 import pathlib
 import pkgutil
 import re
@@ -52,15 +51,10 @@ def test_the_code_of_the_page_runs(page, tmp_path):
     script = tmp_path / "page.py"
     script.write_text(code, "utf-8")
     # As a reader would: a new process, in an empty folder, with JAX as it comes. (But
-    # for how hard XLA optimises, and programs that are kept, see conftest.py.)
-    kept = {
-        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-    }
+    # for how hard XLA optimises, see conftest.py.)
     done = subprocess.run(
         [sys.executable, "-W", "error", script.name],
         cwd=tmp_path,
-        env=os.environ | kept,
         capture_output=True,
         text=True,
     )
