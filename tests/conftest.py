@@ -4,6 +4,7 @@ import os
 import pathlib
 import random
 
+import equinox as eqx
 import jax
 import jax.random as jr
 import pytest
@@ -16,12 +17,12 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# A second run finds the programs again. (Continuous integration has no second run, and
-# JAX 0.10 was once seen to crash while it wrote a program down.)
-if not os.environ.get("CI"):
-    folder = pathlib.Path(__file__).parents[1] / ".cache" / "jax"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+# A second run finds the programs again.
+jax.config.update(
+    "jax_compilation_cache_dir",
+    str(pathlib.Path(__file__).parents[1] / ".cache" / "jax"),
+)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 # Files that take long, so that no worker is left alone with one at the end.
@@ -54,6 +55,18 @@ class GetKey:
 
     def __repr__(self):
         return f"GetKey(seed={self.seed})"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Compiled programs take address space, in the end more than there is.
+
+    XLA maps each into the process several times, fifty thousand maps in a thousand
+    tests; where the system allows no more (65,530 on Linux as it comes) it crashes.
+    """
+    yield
+    eqx.clear_caches()
+    jax.clear_caches()
 
 
 @pytest.fixture
