@@ -41,7 +41,7 @@ def linear_solve_many(
     - `vectors`: the b_i along a new first axis of each array of A's `out_structure()`.
     - `block_size`: right-hand sides per block. Default 1: one after the other, whose
         vectors stay in a CPU's cache; with 16 a product with a `PaddedRowsOperator`
-        costs a third as much for each, but the other vectors of CG, which are then
+        costs less than half for each, but the other vectors of CG, which are then
         read from memory, cost what that saves. On an accelerator take more.
 
     **Returns:** a `Solution` with that axis first in `value`, `result` and `stats`.
