@@ -33,6 +33,9 @@ _REMEDY = (
 class AbstractAggregation(eqx.Module):
     """How unknowns are coarsened: a matrix to its hierarchy, on the host."""
 
+    # The faster unknowns get fewer from level to level, the more is left to smooth.
+    default_smoother: ClassVar[AbstractSmoother] = Chebyshev(2)
+
     @abc.abstractmethod
     def hierarchy(
         self, matrix: Matrix, max_coarse_size: int
@@ -54,6 +57,8 @@ class RugeStuben(AbstractAggregation):
     """
 
     strength: float = eqx.field(static=True, default=0.25)
+
+    default_smoother: ClassVar[AbstractSmoother] = Chebyshev(1)
 
     def hierarchy(self, matrix, max_coarse_size):
         """(A, P) of each level, finest first, and the coarsest A."""
@@ -136,7 +141,11 @@ class AlgebraicMultigrid(AbstractPreconditioner):
     **Arguments:**
 
     - `aggregation`: `RugeStuben()` (default) or `SmoothedAggregation()`.
-    - `smoother`: before and after each coarse correction. Default `Chebyshev(2)`.
+    - `smoother`: before and after each coarse correction. Default None:
+        `Chebyshev(1)` for `RugeStuben`, `Chebyshev(2)` for `SmoothedAggregation`. A
+        cycle costs the products with its sparse matrices, of which the latter takes
+        twice as many; it saves a fifth of the steps with the former and a third or
+        more with `SmoothedAggregation`.
     - `max_coarse_size`: the level with at most so many unknowns is solved exactly.
         Default 100.
     - `cycle_dtype`: as for `Multigrid`: float32 by default, None for A's precision.
@@ -160,7 +169,7 @@ class AlgebraicMultigrid(AbstractPreconditioner):
     """
 
     aggregation: AbstractAggregation = RugeStuben()
-    smoother: AbstractSmoother = Chebyshev(2)
+    smoother: AbstractSmoother | None = None
     max_coarse_size: int = eqx.field(static=True, default=100)
     cycle_dtype: Any = eqx.field(static=True, default=jnp.float32)
 
@@ -187,10 +196,12 @@ class AlgebraicMultigrid(AbstractPreconditioner):
         matrices = tuple(_entries(A, dtype) for A, _ in found)
         # (Pᵀ laid out for itself: in a cycle P's entries would be moved at each step.)
         transfers = [(_product(P, dtype), _product(P.T, dtype)) for _, P in found]
+        smoother = self.smoother
+        smoother = self.aggregation.default_smoother if smoother is None else smoother
         levels = tuple(
             _Level(matrix, smoothing, *transfer)
             for matrix, smoothing, transfer in zip(
-                matrices, _smoothings(self.smoother, matrices), transfers, strict=True
+                matrices, _smoothings(smoother, matrices), transfers, strict=True
             )
         )
         inverse = jnp.asarray(_pseudo_inverse(coarsest), dtype)
