@@ -1,5 +1,6 @@
 """Matrices from files: those of the SuiteSparse collection, and one's own."""
 
+import inspect
 import os
 import pathlib
 import zipfile
@@ -71,7 +72,10 @@ def load_matrix(
             with path.open("rb") as file:
                 found = sp.load_npz(file)
         else:
-            found = scipy.io.mmread(path)
+            # (SciPy 1.14 knows matrices only; from 1.18 on their default is gone.)
+            known = inspect.signature(scipy.io.mmread).parameters
+            kind = {"spmatrix": False} if "spmatrix" in known else {}
+            found = scipy.io.mmread(path, **kind)
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a readable sparse matrix ({error}).") from error
     matrix: Any = sp.csr_matrix(found)
