@@ -7,6 +7,8 @@ import numpy as np
 
 from sciml.evaluation import plot_bars, plot_convergence, png
 
+_SECONDS = "seconds, set-up and solve"
+
 
 def plot_linear(rows: list[dict[str, Any]], folder: str) -> list[pathlib.Path]:
     """Per problem residuals against iterations, and the times to the last tolerance.
@@ -34,7 +36,7 @@ def plot_linear(rows: list[dict[str, Any]], folder: str) -> list[pathlib.Path]:
         stem = problem.replace(":", "-")
         for kind, figure in (
             ("convergence", plot_convergence(curves)),
-            ("time", plot_bars(times, xlabel="seconds, set-up and solve")),
+            ("time", plot_bars(times, xlabel=_SECONDS, missing="not reached")),
         ):
             file = target / f"{stem}-{kind}.png"
             file.write_bytes(png(figure))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555", "#E69F00", "#56B4E9")
 _DASHES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# A longer legend would lie on the curves.
+_MAX_INSIDE = 6
 
 
 def plot_fields(
@@ -141,7 +143,7 @@ def plot_convergence(
         )
         ```
     """
-    figure = _figure(6.4, 4.0)
+    figure = _figure(6.4 if len(histories) <= _MAX_INSIDE else 9.6, 4.0)
     axes = figure.add_subplot()
     for (name, values), style in zip(histories.items(), _styles(), strict=False):
         history = _line("histories", name, values)
@@ -217,16 +219,21 @@ def plot_training(
 
 
 def plot_bars(
-    values: Mapping[str, float], *, xlabel: str, digits: int = 3
+    values: Mapping[str, float],
+    *,
+    xlabel: str,
+    digits: int = 3,
+    missing: str = "none",
 ) -> matplotlib.figure.Figure:
     """Horizontal bars with their numbers, to compare a few methods.
 
     **Arguments:**
 
     - `values`: one number per method, the first on top. Those that are not finite get
-        no bar, and say so.
+        no bar, and the word `missing` instead.
     - `xlabel`: what is compared, with its unit.
     - `digits`: significant digits of the numbers. Default 3.
+    - `missing`: what stands for a number that is not finite. Default "none".
 
     **Returns:** a `matplotlib.figure.Figure`.
 
@@ -238,7 +245,8 @@ def plot_bars(
     names = list(values)
     shown = np.where(np.isfinite(numbers), numbers, 0.0)
     bars = axes.barh(np.arange(len(names)), shown, color=_COLOURS[0], height=0.6)
-    axes.bar_label(bars, [f"{number:.{digits}g}" for number in numbers], padding=4)
+    labels = [f"{n:.{digits}g}" if np.isfinite(n) else missing for n in numbers]
+    axes.bar_label(bars, labels, padding=4)
     axes.set_yticks(np.arange(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlabel(xlabel)
@@ -296,7 +304,10 @@ def _finish(
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if legend:
-        axes.legend(frameon=False, fontsize="small")
+        entries = len(axes.get_legend_handles_labels()[1])
+        beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+        place = beside if entries > _MAX_INSIDE else {}
+        axes.legend(frameon=False, fontsize="small", **place)
     return figure
 
 
