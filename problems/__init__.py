@@ -1,4 +1,7 @@
-"""PDE benchmarks and linear systems, one file per family, and the command line."""
+"""Benchmarks, one file per family: PDEs, linear systems, ODEs and time series.
+
+And the command line.
+"""
 
 from ._anisotropic import AnisotropicDiffusion as AnisotropicDiffusion
 from ._diffusion import Darcy as Darcy, Diffusion as Diffusion
@@ -6,6 +9,7 @@ from ._diffusion_family import (
     AbstractDiffusion as AbstractDiffusion,
     AbstractElliptic as AbstractElliptic,
 )
+from ._digits import load_digits as load_digits
 from ._elasticity import (
     LinearElasticity as LinearElasticity,
     rigid_body_modes as rigid_body_modes,
@@ -19,7 +23,17 @@ from ._helmholtz import (
     Helmholtz as Helmholtz,
     ImpedanceHelmholtz as ImpedanceHelmholtz,
 )
+from ._japanese_vowels import (
+    LabelledSeries as LabelledSeries,
+    drop_observations as drop_observations,
+    load_japanese_vowels as load_japanese_vowels,
+)
+from ._lotka_volterra import (
+    LotkaVolterra as LotkaVolterra,
+    load_lynx_hare as load_lynx_hare,
+)
 from ._matrices import load_matrix as load_matrix, matrix_names as matrix_names
+from ._ode_registry import get_ode as get_ode, ode_names as ode_names
 from ._poisson import Poisson as Poisson
 from ._registry import (
     get_problem as get_problem,
@@ -27,5 +41,13 @@ from ._registry import (
     problem_names as problem_names,
     system_names as system_names,
 )
+from ._spirals import Spiral as Spiral, SpiralSDE as SpiralSDE
+from ._stiff_odes import (
+    HIRES as HIRES,
+    Oregonator as Oregonator,
+    Robertson as Robertson,
+    correct_digits as correct_digits,
+)
 from ._system import AbstractLinearSystem as AbstractLinearSystem
 from ._unstructured import UnstructuredDiffusion as UnstructuredDiffusion
+from ._van_der_pol import StiffVanDerPol as StiffVanDerPol, VanDerPol as VanDerPol

@@ -5,12 +5,16 @@ from . import (
     evaluation as evaluation,
     grids as grids,
     linear as linear,
+    neural_odes as neural_odes,
     neural_operators as neural_operators,
     preconditioners as preconditioners,
     training as training,
 )
 from ._predict import predict as predict
-from ._problem import AbstractLinearProblem as AbstractLinearProblem
+from ._problem import (
+    AbstractLinearProblem as AbstractLinearProblem,
+    AbstractODE as AbstractODE,
+)
 from ._result import RESULTS as RESULTS
 from ._serialisation import (
     SerialisationError as SerialisationError,
