@@ -91,7 +91,7 @@ def with_value(value, place):
         (fields(), fields()[:, :, 1:], r"targets: .*got \(6, 1, 3, 5\)"),
         (fields(), fields(5), r"as many samples as inputs \(6\), got 5"),
         (fields()[:0], None, "at least one sample"),
-        (fields()[:, :0], None, "one channel"),
+        (fields()[:, :0], None, "no empty axis"),
         (fields().astype(str), None, "expected numbers"),
         (fields().astype(object), None, "expected numbers"),
         (with_value(np.nan, (2, 0, 1)), None, r"inputs: 5 of 120.*\(2, 0, 1, 0\)"),

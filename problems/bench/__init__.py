@@ -11,6 +11,10 @@ from ._faults import (
     rival_cells as rival_cells,
 )
 from ._linear import bench_linear as bench_linear
+from ._neural_odes import (
+    bench_neural_odes as bench_neural_odes,
+    neural_ode_methods as neural_ode_methods,
+)
 from ._plot import plot_linear as plot_linear
 from ._products import bench_many as bench_many, bench_products as bench_products
 from ._systems import make_system as make_system

@@ -16,9 +16,13 @@ BENCHMARKS = {
     "products": "A x for stencils, diagonals and padded rows, beside SciPy's CSR",
     "many": "64 right-hand sides at once, in units of one",
     "contraction": "error reduction per V-cycle against the grid size",
+    "neural-odes": "penalties on the cost of a solve: accuracy, evaluations, times",
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
     "faults": "every way a linear solve can fail: what solvers claim, and what is true",
 }
+
+
+_SYSTEMS = ("two-phase-10", "two-phase-1000")
 
 
 @dataclasses.dataclass
@@ -26,15 +30,28 @@ class Bench:
     """Run a benchmark, print its table, and keep a record of it."""
 
     name: Annotated[
-        Literal["linear", "products", "many", "contraction", "darcy-small", "faults"],
+        Literal[
+            "linear",
+            "products",
+            "many",
+            "contraction",
+            "neural-odes",
+            "darcy-small",
+            "faults",
+        ],
         tyro.conf.Positional,
     ] = "linear"
     """Which one."""
     points: int = 511
     """linear: nodes per axis."""
-    problems: tuple[str, ...] = ("two-phase-10", "two-phase-1000")
+    problems: tuple[str, ...] = ()
     """linear: two-phase-CONTRAST, poisson, lognormal, hard-two-phase, checkerboard,
-    channels, anisotropic, poisson-3d, two-phase-3d, l-shape, ball, matrix:NAME."""
+    channels, anisotropic, poisson-3d, two-phase-3d, l-shape, ball, matrix:NAME;
+    default two-phase-10 two-phase-1000. neural-odes: digits, spiral; default both."""
+    methods: tuple[str, ...] = ()
+    """neural-odes: which penalties, the first to compare with; default all."""
+    rtol: float = 1e-7
+    """neural-odes: tolerance of the solves in training; tests also take 1/100 of it."""
     every: bool = False
     """linear: also the preconditioners that are not meant to win."""
     cap: int = 500
@@ -43,12 +60,13 @@ class Bench:
     """linear: write convergence curves and times to this folder, as PNG."""
     repeats: int = 5
     """linear, products, many: rounds after the first."""
-    num_steps: int = 3000
-    """darcy-small: updates of each model."""
+    num_steps: int | None = None
+    """darcy-small: updates of each model, default 3000; neural-odes: default the
+    problem's own."""
     data: str | None = None
     """darcy-small: the folder with train_16.npz and test_16.npz."""
-    seeds: int = 20
-    """faults: systems of each kind."""
+    seeds: int | None = None
+    """faults: systems of each kind, default 20; neural-odes: trainings, default 5."""
     threads: int | None = None
     """Cores this process may use, for everything in it; default all."""
     seed: int = 7
@@ -117,10 +135,11 @@ class Bench:
 
         tell = None if self.json else _tell
         if self.name == "faults":
-            if self.seeds < 2:
+            num_seeds = 20 if self.seeds is None else self.seeds
+            if num_seeds < 2:
                 raise Usage("faults: needs at least two seeds, see --seeds.")
             totals, cells = bench.bench_faults(
-                num_seeds=self.seeds, seed=self.seed, on_row=tell
+                num_seeds=num_seeds, seed=self.seed, on_row=tell
             )
             outcomes = [total.pop("outcomes") for total in totals]
             nested = bench.nested_cells(cells)
@@ -134,7 +153,7 @@ class Bench:
             self._check()
             return bench.bench_linear(
                 self.points,
-                self.problems,
+                self.problems or _SYSTEMS,
                 repeats=self.repeats,
                 cap=self.cap,
                 every=self.every,
@@ -146,6 +165,8 @@ class Bench:
             return run(repeats=self.repeats, seed=self.seed, on_row=tell)
         if self.name == "contraction":
             return bench.bench_contraction(seed=self.seed, on_row=tell)
+        if self.name == "neural-odes":
+            return self._neural_odes(tell)
         folder = self.data
         if folder is None and os.environ.get("SCIML_DATA"):
             folder = str(pathlib.Path(os.environ["SCIML_DATA"]) / "darcy_small")
@@ -156,19 +177,48 @@ class Bench:
             )
         return bench.bench_darcy_small(
             folder,
-            num_steps=self.num_steps,
+            num_steps=3000 if self.num_steps is None else self.num_steps,
             seed=self.seed,
             progress=not self.json,
             on_row=tell,
         )
 
+    def _neural_odes(self, tell) -> list[Row]:
+        from ..bench import bench_neural_odes, neural_ode_methods
+
+        known_methods = neural_ode_methods()
+        problems = self.problems or tuple(known_methods)
+        for problem in problems:
+            known = known_methods.get(problem)
+            if known is None:
+                listed = ", ".join(known_methods)
+                raise Usage(f"neural-odes: no problem {problem!r}; known are {listed}.")
+            for method in self.methods:
+                if method not in known:
+                    raise Usage(
+                        f"neural-odes: no method {method!r}; known are "
+                        f"{', '.join(known)}."
+                    )
+        seeds = 5 if self.seeds is None else self.seeds
+        if seeds < 1 or not 0 < self.rtol < 1:
+            raise Usage("neural-odes: needs a seed and a tolerance between 0 and 1.")
+        return bench_neural_odes(
+            problems,
+            methods=self.methods or None,
+            rtol=self.rtol,
+            seeds=seeds,
+            num_steps=self.num_steps,
+            seed=self.seed,
+            on_row=tell,
+        )
+
     def _check(self) -> None:
-        if self.repeats < 1 or self.cap < 1 or not self.problems:
-            raise Usage("linear: needs at least one repeat, step and problem.")
+        if self.repeats < 1 or self.cap < 1:
+            raise Usage("linear: needs at least one repeat and step.")
         from ..bench import make_system
 
         try:
-            for name in self.problems:
+            for name in self.problems or _SYSTEMS:
                 # (A small one tells as much, and soon.)
                 make_system(name, min(self.points, 7), self.seed)
         except (ValueError, FileNotFoundError) as error:
@@ -198,7 +248,12 @@ _FORMATS = {
     "many_time": ".2e",
     "contraction": ".3f",
     "relative_l2": ".2%",
-    "training_time": ".0f",
+    "training_time": ".1f",
+    "prediction_time": ".2e",
+    "time_ratio": ".2f",
+    "nfe": ".1f",
+    "nfe_each": ".1f",
+    "nfe_most": ".1f",
     "worst": ".3g",
 }
 

@@ -1,4 +1,4 @@
-"""Pairs of fields that live on one grid."""
+"""Samples to train on: pairs of fields on one grid, or of other arrays."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def _as_array(given: Any) -> Any:
 
 @register
 class Dataset(eqx.Module):
-    """Samples (input, target) of an operator between fields.
+    """Samples (input, target), of an operator between fields or of another map.
 
     Arrays stay what they are, NumPy's on the host or JAX's on a device, and keep their
     type: a coefficient that is boolean in the file takes one byte per node here, too.
@@ -44,7 +44,9 @@ class Dataset(eqx.Module):
         numbers or booleans, all finite.
     - `targets`: the same samples and space, any number of channels. None where a loss
         needs no solutions (virtual observables, a residual).
-    - `grid`: where the fields live, in the units of its extent.
+    - `grid`: where the fields live, in the units of its extent. None for samples that
+        are no fields, vectors or series or labels: then only the first axis, the
+        samples, has a meaning.
 
     `len` counts the samples. An index (an integer, a slice, an array of integers or
     booleans) gives a `Dataset` again; one integer gives one with one sample.
@@ -64,7 +66,8 @@ class Dataset(eqx.Module):
     inputs: Array | np.ndarray = eqx.field(converter=_as_array)
     # An array like `inputs`, or None. Any, so that who has targets need not ask.
     targets: Any = eqx.field(converter=_as_array)
-    grid: Grid
+    # A grid or None. Any, so that who has one need not ask.
+    grid: Any = None
 
     def __check_init__(self):
         _check("inputs", self.inputs, self.grid)
@@ -154,9 +157,23 @@ def _checked_index(index: np.ndarray, size: int) -> np.ndarray:
     return index
 
 
-def _check(name: str, array: Any, grid: Grid) -> None:
+def _check(name: str, array: Any, grid: Grid | None) -> None:
     if not jnp.issubdtype(array.dtype, jnp.number) and array.dtype != bool:
         raise DataError(f"{name}: expected numbers or booleans, got {array.dtype}.")
+    if grid is None:
+        if array.ndim == 0:
+            raise DataError(f"{name}: expected samples along the first axis, got one.")
+    else:
+        _check_shape(name, array, grid)
+    if 0 in array.shape:
+        raise DataError(
+            f"{name}: expected at least one sample, and no empty axis, got shape "
+            f"{array.shape}."
+        )
+    _check_finite(name, array)
+
+
+def _check_shape(name: str, array: Any, grid: Grid) -> None:
     expected = f"(samples, channels, {', '.join(map(str, grid.shape))})"
     if array.ndim != 2 + grid.ndim or array.shape[2:] != grid.shape:
         hint = ""
@@ -165,11 +182,9 @@ def _check(name: str, array: Any, grid: Grid) -> None:
         raise DataError(
             f"{name}: expected shape {expected} for this grid, got {array.shape}.{hint}"
         )
-    if 0 in array.shape:
-        raise DataError(
-            f"{name}: expected at least one sample and one channel, got shape "
-            f"{array.shape}."
-        )
+
+
+def _check_finite(name: str, array: Any) -> None:
     if isinstance(array, jax.core.Tracer | jax.ShapeDtypeStruct):
         return
     if not jnp.issubdtype(array.dtype, jnp.inexact):

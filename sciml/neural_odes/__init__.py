@@ -2,6 +2,10 @@
 
 from ._evaluations import EvaluationCounter as EvaluationCounter
 from ._heuristics import Heuristics as Heuristics, heuristics_of as heuristics_of
+from ._losses import (
+    RegularisedLoss as RegularisedLoss,
+    cross_entropy as cross_entropy,
+)
 from ._neural_ode import (
     Joint as Joint,
     NeuralODE as NeuralODE,

@@ -63,8 +63,9 @@ def fit(
     - `dataset`: a `sciml.data.Dataset`. Boolean and integer fields reach the loss as
         floating-point numbers.
     - `loss`: `loss(model, batch, key) -> (scalar, aux)`, `batch` being a `Dataset` of
-        `batch_size` samples and `aux` a dict of scalars (or None). Default
-        `RelativeH1()`, which sees fluxes as well as values.
+        `batch_size` samples and `aux` a dict of scalars (or None). If it has a method
+        `at_step(step)`, the loss of a step is what that returns for its number, counted
+        from 0. Default `RelativeH1()`, which sees fluxes as well as values.
     - `optimiser`: from optax. Default `default_optimiser(num_steps)`: AdamW on a cosine
         cycle. Those that search along a line, such as `optax.lbfgs()`, get the value,
         the gradient and the function of the same batch; give them the whole data set

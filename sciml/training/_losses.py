@@ -124,6 +124,8 @@ def predict(model: Any, batch: Dataset) -> tuple[Array, Array]:
         raise ValueError(
             "batch: this loss compares with targets, but the dataset has none."
         )
+    if batch.grid is None:
+        raise ValueError("batch: this loss is a norm of fields, but there is no grid.")
     batch = batch.as_floating()
     targets = jnp.asarray(batch.targets)
     predictions = jax.vmap(model)(jnp.asarray(batch.inputs))

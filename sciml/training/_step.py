@@ -78,8 +78,12 @@ def make_step(
         batch, order = batch_at(order, done, inputs, targets, order_key)
         key = jr.fold_in(loss_key, done)
 
+        # (A loss whose coefficients follow a schedule.)
+        at_step = getattr(loss, "at_step", None)
+        now = loss if at_step is None else at_step(done)
+
         def evaluate(p):
-            value, aux = _pair(loss(eqx.combine(p, arrays, rest), batch, key))
+            value, aux = _pair(now(eqx.combine(p, arrays, rest), batch, key))
             return _checked(value, {} if aux is None else aux)
 
         (value, aux), gradient = jax.value_and_grad(evaluate, has_aux=True)(parameters)
