@@ -115,6 +115,26 @@ def test_differentiate_a_solve(capsys):
     assert "adjoint solves: 21, 21, 21 steps" in capsys.readouterr().out
 
 
+def test_stiff_bdf2dc(capsys):
+    numbers = run("stiff_bdf2dc")
+    # Steps, evaluations of f, and the error at the end.
+    expected = {
+        "van der Pol, order 4, 1e-04": (198, 1336, 6.4e-4),
+        "van der Pol, order 4, 1e-06": (654, 3728, 6.1e-6),
+        "van der Pol, Kvaerno5, 1e-04": (208, 3768, 4.5e-6),
+        "van der Pol, Kvaerno5, 1e-06": (542, 9846, 4.3e-8),
+        "Robertson, order 4, 1e-04": (187, 1210, 2.1e-5),
+        "Robertson, order 4, 1e-06": (513, 2876, 3.3e-7),
+        "Robertson, Kvaerno5, 1e-04": (159, 2782, 3.4e-7),
+        "Robertson, Kvaerno5, 1e-06": (563, 9894, 1.1e-8),
+    }
+    for name, (steps, evaluations, error) in expected.items():
+        assert numbers[f"{name}, steps"] == pytest.approx(steps, rel=0.05)
+        assert numbers[f"{name}, evaluations"] == pytest.approx(evaluations, rel=0.05)
+        assert numbers[f"{name}, error"] == pytest.approx(error, rel=0.3)
+    assert "rejected" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", sorted(p.stem for p in EXAMPLES.glob("*.py")))
 def test_importing_does_nothing(name, capsys):
     module = load(name)
@@ -133,3 +153,28 @@ def test_regularised_neural_ode(capsys):
     for name in ("vanilla", "num_steps", "error_estimate"):
         assert numbers[f"{name}_accuracy"] > 0.9
     assert "Bosh3 at 1e-07" in capsys.readouterr().out
+
+
+def test_latent_ode_irregular_series(capsys):
+    numbers = run("latent_ode_irregular_series")
+    assert numbers["interpolation_error"] == pytest.approx(0.0491, abs=1e-3)
+    # 0.26 and 0.35 of a variance of 1, 175 and 55 evaluations when this was written.
+    assert numbers["vanilla_error"] < 0.45
+    assert numbers["error_estimate_error"] < 0.55
+    assert numbers["vanilla_evaluations"] > 90
+    ratio = numbers["error_estimate_evaluations"] / numbers["vanilla_evaluations"]
+    assert ratio <= 0.7
+    assert "made-up oscillations" in capsys.readouterr().out
+
+
+def test_neural_sde(capsys):
+    numbers = run("neural_sde")
+    # 0.4 for the spiral's own moments, 35 for models that have hardly learnt yet; 242,
+    # 181 and 97 evaluations when this was written.
+    assert numbers["spiral_loss"] < 1.0
+    for name in ("vanilla", "error_estimate"):
+        assert 20 < numbers[f"{name}_loss"] < 60
+    vanilla = numbers["vanilla_evaluations"]
+    assert 140 < vanilla < 230
+    assert numbers["error_estimate_evaluations"] <= 0.75 * vanilla
+    assert "±" in capsys.readouterr().out

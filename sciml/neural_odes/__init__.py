@@ -1,17 +1,22 @@
 """Neural differential equations that are cheap to solve."""
 
+from ._augmented import AugmentedNeuralODE as AugmentedNeuralODE
+from ._bdf2dc import VariableBDF2DC as VariableBDF2DC
 from ._evaluations import EvaluationCounter as EvaluationCounter
 from ._heuristics import Heuristics as Heuristics, heuristics_of as heuristics_of
+from ._latent_ode import LatentODE as LatentODE, negative_elbo as negative_elbo
 from ._losses import (
     RegularisedLoss as RegularisedLoss,
     cross_entropy as cross_entropy,
 )
+from ._neural_cde import NeuralCDE as NeuralCDE
 from ._neural_ode import (
     Joint as Joint,
     NeuralODE as NeuralODE,
     ODEClassifier as ODEClassifier,
     TimeMLP as TimeMLP,
 )
+from ._neural_sde import LinearField as LinearField, NeuralSDE as NeuralSDE
 from ._nonfinite import StopAtNonfinite as StopAtNonfinite
 from ._penalties import (
     AbstractPenalty as AbstractPenalty,
