@@ -245,6 +245,7 @@ def test_gradient_where_steps_fail():
     assert float(gradient) == pytest.approx(-2 * (1 - 0.75) * 0.75, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_gradient_of_recorded_errors():
     """The error estimates of the steps are differentiated as well."""
 

@@ -31,6 +31,7 @@ from bdf2dc_cases import (
 from sciml.neural_odes import VariableBDF2DC
 
 
+@pytest.mark.slow
 def test_batch_is_the_loop():
     """Samples of different stiffness, of which some begin anew while others do not.
 

@@ -158,15 +158,16 @@ def test_regularised_neural_ode(capsys):
 def test_latent_ode_irregular_series(capsys):
     numbers = run("latent_ode_irregular_series")
     assert numbers["interpolation_error"] == pytest.approx(0.0491, abs=1e-3)
-    # 0.26 and 0.35 of a variance of 1, 175 and 55 evaluations when this was written.
+    # 0.26 and 0.44 of a variance of 1, 175 and 25 evaluations when this was written.
     assert numbers["vanilla_error"] < 0.45
-    assert numbers["error_estimate_error"] < 0.55
+    assert numbers["error_estimate_error"] < 0.65
     assert numbers["vanilla_evaluations"] > 90
     ratio = numbers["error_estimate_evaluations"] / numbers["vanilla_evaluations"]
-    assert ratio <= 0.7
+    assert ratio <= 0.5
     assert "made-up oscillations" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_neural_sde(capsys):
     numbers = run("neural_sde")
     # 0.4 for the spiral's own moments, 35 for models that have hardly learnt yet; 242,

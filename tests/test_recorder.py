@@ -261,7 +261,11 @@ def test_no_error_has_finite_gradients(value):
     ("solver", "noise"),
     [
         (dfx.SPaRK(), lambda t, y, s: s * y),
-        (dfx.HalfSolver(dfx.ItoMilstein()), lambda t, y, s: s * y),
+        pytest.param(
+            dfx.HalfSolver(dfx.ItoMilstein()),
+            lambda t, y, s: s * y,
+            marks=pytest.mark.slow,
+        ),
         pytest.param(dfx.ShARK(), lambda t, y, s: s, marks=pytest.mark.slow),
     ],
     ids=["SPaRK", "HalfSolver", "ShARK"],

@@ -1,7 +1,7 @@
 """Losses with a price, models they train, and data that are no fields."""
 
 # Wrong arguments are the point here.
-# pyright: reportArgumentType=false
+# pyright: reportArgumentType=false, reportOptionalSubscript=false
 
 import diffrax as dfx
 import equinox as eqx

@@ -60,11 +60,11 @@ class VariableBDF2DC(dfx.AbstractImplicitSolver, dfx.AbstractAdaptiveSolver):
     values of f on level 2, and the last four on level 3. The step sizes may be any: the
     stability is that of BDF2, on every level. The highest level is the solution.
 
-    All levels of a step share one matrix, β − h ∂f/∂y at a predicted point: of the size
-    of the problem, factorised once, where a Runge-Kutta method of that order has five
-    or six stages to solve. Each level is solved by simplified Newton to κ times the
-    tolerances; a step where that fails is rejected by an adaptive controller, and ends
-    the solve with `nonlinear_divergence` with any other.
+    All levels of a step share one matrix, β − h ∂f/∂y at a predicted point, factorised
+    once; Runge-Kutta methods of order 4 or 5 solve four to six stages with such a one.
+    Each level is solved by simplified Newton to κ times the tolerances; a step where
+    that fails is rejected by an adaptive controller, and ends the solve with
+    `nonlinear_divergence` with any other.
 
     **Errors.** With G the corrections above, the estimate of the error of a step is
 
@@ -73,9 +73,9 @@ class VariableBDF2DC(dfx.AbstractImplicitSolver, dfx.AbstractAdaptiveSolver):
     the difference that one step makes between the levels. u4 − u3 itself is that of all
     steps so far: no smaller step makes it smaller, and a controller that looked at it
     would reject for ever. The estimate is that of the level below the solution, larger
-    than the error of the step by a factor of order h; but of problems that add up the
-    errors of many steps the end is often less accurate than the tolerance that was
-    asked for. That is what `safety` is for.
+    by one power of 1/h than the error of the step; but where the errors of many steps
+    add up, the end is often less accurate than the tolerance that was asked for. That
+    is what `safety` is for.
 
     **Starts.** The first step, and at order 4 the second one, are made by a one-step
     method of order 4. The same happens after a jump of the vector field, and where the
@@ -84,9 +84,10 @@ class VariableBDF2DC(dfx.AbstractImplicitSolver, dfx.AbstractAdaptiveSolver):
     differences no correction; relaxation oscillations do that at loose tolerances.
 
     **Stiff components.** The values of f are those with which the equations above hold,
-    not f(t_n, u_n), which would multiply what Newton's method has left by ∂f/∂y. The
-    gain in order is for what the steps resolve: of components that follow a forcing
-    with |λ| h ≫ 1 all levels are about as accurate as BDF2.
+    not f(t_n, u_n), which would multiply what Newton's method has left by ∂f/∂y. Of
+    components that follow a forcing with |λ| h ≫ 1 the corrections gain digits where
+    the step size changes smoothly; where it changes at random the levels are about as
+    accurate as BDF2.
 
     Works with `RecursiveCheckpointAdjoint`, `DirectAdjoint` and `ForwardMode`, under
     `jit` and `vmap`. The derivatives are those of the solutions of the equations above
