@@ -308,6 +308,13 @@ def test_direct_factorisations_are_told_apart():
     v = jnp.ones(30)
     for A, M in zip(matrices, Ms, strict=True):
         assert np.allclose(A @ apply(M, v), 1.0)
+    # Both at once, each with vectors of its own or with the same one.
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *Ms)
+    vectors = jnp.stack([v, 2.0 * v])
+    for axes, rhs in (((0, 0), vectors), ((0, None), v)):
+        solved = jax.vmap(lambda M, v: M.mv(v), in_axes=axes)(both, rhs)
+        for k, A in enumerate(matrices):
+            assert np.allclose(A @ solved[k], rhs[k] if rhs.ndim == 2 else rhs)
     gone = inside(Ms[0])
     lost = eqx.tree_at(lambda s: s.number, gone, jnp.asarray(-1, jnp.int32))
     with pytest.raises(Exception, match="factorisation is gone"):

@@ -231,6 +231,10 @@ def test_local_through_the_implicit_adjoint_and_backwards_in_time():
     # (diffrax multiplies a time by an integer there.)
     with jax.numpy_dtype_promotion("standard"):
         np.testing.assert_allclose(implicit(rate), direct, rtol=1e-12)
+        settings = {"terms": term, "y0": jnp.zeros(2)}
+        solution, _ = priced(rate, Local(), adjoint=dfx.ImplicitAdjoint(), **settings)
+    steps = solution.stats["num_accepted_steps"]
+    assert heuristics_of(solution).num_steps == steps
     mirrored = dfx.ODETerm(lambda t, y, rate: rate * (y - 1.0))
     back = lambda r: priced(
         r, Local(), terms=mirrored, y0=jnp.zeros(2), dt0=-2.0, t1=-END
@@ -285,6 +289,20 @@ def test_a_solve_that_fails_says_until_when_it_was_finite(transform):
     price = lambda rate: priced(rate, ErrorEstimate(), terms=term)[1]
     with pytest.raises(Exception, match=r"not finite beyond t = 0\.4|0\.5"):
         jax.block_until_ready(transform(price)(jnp.asarray(1.0)))
+
+
+def test_a_backward_solve_that_fails_says_so():
+    # Two steps are too few: its gradient would be that of a part of the way.
+    adjoint = dfx.BacksolveAdjoint(max_steps=2)
+
+    def value(y0, throw):
+        settings = {"key": KEY, "adjoint": adjoint, "y0": y0, "throw": throw}
+        solution, price = priced(MODEL, Local(), **settings)
+        return jnp.sum(solution.ys) + price
+
+    with pytest.raises(Exception, match="maximum number of solver steps"):
+        jax.block_until_ready(jax.grad(value)(Y0, True))
+    assert np.isfinite(value(Y0, True))
 
 
 def test_without_throw_a_failed_solve_has_no_price():

@@ -73,13 +73,7 @@ class Digits(Task):
     def __init__(self, rtol: float, *, key: PRNGKeyArray):
         (images, labels), self.test = load_digits(key=key)
         self.train = Dataset(images, labels)
-        self.rtol = rtol
-        self.solvers = {
-            f"Tsit5 {rtol:.0e}": (dfx.Tsit5(), rtol),
-            f"Tsit5 {rtol / 100:.0e}": (dfx.Tsit5(), rtol / 100),
-            f"Dopri8 {rtol:.0e}": (dfx.Dopri8(), rtol),
-            f"Bosh3 {rtol:.0e}": (dfx.Bosh3(), rtol),
-        }
+        self.rtol, self.solvers = rtol, _solvers(rtol)
 
     def data(self):
         return self.train
@@ -136,13 +130,7 @@ class SpiralTask(Task):
             stepsize_controller=dfx.PIDController(rtol=1e-10, atol=1e-10),
         )
         self.exact = jnp.asarray(exact.ys)
-        self.t1, self.rtol = float(spiral.t1), rtol
-        self.solvers = {
-            f"Tsit5 {rtol:.0e}": (dfx.Tsit5(), rtol),
-            f"Tsit5 {rtol / 100:.0e}": (dfx.Tsit5(), rtol / 100),
-            f"Dopri8 {rtol:.0e}": (dfx.Dopri8(), rtol),
-            f"Bosh3 {rtol:.0e}": (dfx.Bosh3(), rtol),
-        }
+        self.t1, self.rtol, self.solvers = float(spiral.t1), rtol, _solvers(rtol)
 
     def data(self):
         return Dataset(self.y0[None], self.exact[None])
@@ -181,6 +169,15 @@ class Cubed(eqx.Module):
         """f(y)."""
         del t, args
         return self.network(y**3)
+
+
+def _solvers(rtol: float) -> Solvers:
+    return {
+        f"Tsit5 {rtol:.0e}": (dfx.Tsit5(), rtol),
+        f"Tsit5 {rtol / 100:.0e}": (dfx.Tsit5(), rtol / 100),
+        f"Dopri8 {rtol:.0e}": (dfx.Dopri8(), rtol),
+        f"Bosh3 {rtol:.0e}": (dfx.Bosh3(), rtol),
+    }
 
 
 TASKS = {"digits": Digits, "spiral": SpiralTask}

@@ -155,10 +155,18 @@ def regularised_diffeqsolve(
         y0_, terms_, args_ = eqx.combine(constants, rest)
         twin = solve(watched, everything, dfx.DirectAdjoint(), y0_, terms_, args_)
         state, controller_state = twin.solver_state, twin.controller_state
+        solution = eqx.tree_at(
+            lambda s: (s.solver_state, s.controller_state),
+            solution,
+            (state, controller_state),
+            is_leaf=lambda leaf: leaf is None,
+        )
     else:
-        if isinstance(adjoint, dfx.BacksolveAdjoint) and "solver" not in adjoint.kwargs:
-            # What is recorded is not to be carried through the backward solve.
-            adjoint = dfx.BacksolveAdjoint(**adjoint.kwargs, solver=solver)
+        if isinstance(adjoint, dfx.BacksolveAdjoint):
+            # What is recorded is not to be carried through the backward solve; and
+            # that one says by itself that it failed, unlike the solve below.
+            settings = {"solver": solver, "throw": throw} | adjoint.kwargs
+            adjoint = dfx.BacksolveAdjoint(**settings)
         solution = solve(watched, everything, adjoint, y0, terms, args)
         state, controller_state = solution.solver_state, solution.controller_state
     until: Any = controller_state

@@ -114,16 +114,21 @@ class _Solve(eqx.Module):
 
 def _solve(number, vector):
     """A⁻¹ r for vectors along the last axis, on the host."""
-    numbers, vector = np.unique(np.asarray(number)), np.asarray(vector)
-    if len(numbers) != 1:
-        raise NotImplementedError("DirectFactorisation: one matrix per call of vmap.")
-    held = _factorisations.get(int(numbers[0]))
-    if held is None:
-        raise RuntimeError(
-            "DirectFactorisation: the factorisation is gone. Keep the operator that "
-            "build returned as long as programs use it; it cannot be saved or copied "
-            "to another process."
-        )
-    columns = vector.reshape(-1, vector.shape[-1]).T
-    solved = held.factor.solve(np.asfortranarray(columns)).T
-    return np.ascontiguousarray(solved.reshape(vector.shape), vector.dtype)
+    number, vector = np.asarray(number), np.asarray(vector)
+    # Under vmap each of them may have more axes; those of one that has not are 1.
+    batch = np.broadcast_shapes(number.shape, vector.shape[:-1])
+    numbers = np.broadcast_to(number, batch).ravel()
+    shape = (*batch, vector.shape[-1])
+    rows = np.broadcast_to(vector, shape).reshape(-1, vector.shape[-1])
+    solved = np.empty_like(rows)
+    for one in np.unique(numbers):
+        held = _factorisations.get(int(one))
+        if held is None:
+            raise RuntimeError(
+                "DirectFactorisation: the factorisation is gone. Keep the operator "
+                "that build returned as long as programs use it; it cannot be saved or "
+                "copied to another process."
+            )
+        own = numbers == one
+        solved[own] = held.factor.solve(np.asfortranarray(rows[own].T)).T
+    return solved.reshape(shape)
