@@ -4,6 +4,7 @@ from typing import Any
 
 import diffrax as dfx
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int
@@ -19,16 +20,6 @@ class Series(eqx.Module):
 
     total: Float[Array, ""]
     largest: Float[Array, ""]
-
-    def add(self, value: Float[Array, ""]) -> "Series":
-        """With one more step."""
-        return Series(self.total + value, jnp.maximum(self.largest, value))
-
-
-def empty_series(dtype: Any) -> Series:
-    """No step yet."""
-    zero = jnp.zeros((), dtype)
-    return Series(zero, zero)
 
 
 class Heuristics(eqx.Module):
@@ -75,15 +66,17 @@ class Heuristics(eqx.Module):
 
 
 class Recorded(eqx.Module):
-    """The running sums, as they are carried from step to step."""
+    """The running sums, as they are carried from step to step.
 
-    error_estimate: Series
-    error_estimate_squared: Series
-    step_surrogate: Series
-    stiffness: Series | None
-    max_stiffness: Float[Array, ""] | None
-    num_stability_limited: Int[Array, ""] | None
-    num_steps: Int[Array, ""]
+    As one array: each that a solve carries is saved at checkpoints, restored and
+    differentiated by code of its own, which has to be compiled.
+    """
+
+    # Sums and maxima of E h, E², E^(1/q), 1 and, where a method has the stages for it,
+    # S h, S and whether the step was near the boundary of stability.
+    series: Float[Array, "2 kinds"]
+    # Whether the boundary of stability is known.
+    limited: bool = eqx.field(static=True)
     # Of f: per attempted step, and at the start.
     evaluations: tuple[int, int] | None = eqx.field(static=True)
 
@@ -96,44 +89,68 @@ class Recorded(eqx.Module):
         limit: float | None,
     ) -> "Recorded":
         """With one more step of size h, with error estimate E and stiffness S h."""
-        large = E > _SMALLEST_ESTIMATE
-        root = jnp.where(large, jnp.where(large, E, 1.0) ** (1.0 / order), 0.0)
-        stiffness, max_stiffness = self.stiffness, self.max_stiffness
-        num_limited = self.num_stability_limited
-        if stiffness is not None and max_stiffness is not None and Sh is not None:
-            stiffness = stiffness.add(Sh)
-            S = Sh / jnp.where(h == 0, 1, h)
-            max_stiffness = jnp.maximum(max_stiffness, S)
-        if num_limited is not None and Sh is not None and limit is not None:
-            near = Sh > _NEAR_LIMIT * limit
-            num_limited = num_limited + near.astype(jnp.int32)
-        return Recorded(
-            self.error_estimate.add(E * h),
-            self.error_estimate_squared.add(E**2),
-            self.step_surrogate.add(root),
-            stiffness,
-            max_stiffness,
-            num_limited,
-            self.num_steps + 1,
-            self.evaluations,
-        )
+        one = jnp.ones((), E.dtype)
+        root = jnp.maximum(E, _SMALLEST_ESTIMATE) ** (1.0 / order)
+        root = jax.lax.select(E > _SMALLEST_ESTIMATE, root, 0 * one)
+        values = [E * h, E * E, root, one]
+        if Sh is not None:
+            near = 0 * one if limit is None else Sh > _NEAR_LIMIT * limit
+            S = Sh / jnp.maximum(h, jnp.finfo(h.dtype).tiny)
+            values += [Sh, S, jax.lax.convert_element_type(near, E.dtype)]
+        new = jnp.stack(values)
+        totals, largest = self.series
+        series = jnp.stack([totals + new, jnp.maximum(largest, new)])
+        return Recorded(series, self.limited, self.evaluations)
+
+    @property
+    def error_estimate(self) -> Series:
+        """Of E h."""
+        return self._series(0)
+
+    @property
+    def error_estimate_squared(self) -> Series:
+        """Of E²."""
+        return self._series(1)
+
+    @property
+    def step_surrogate(self) -> Series:
+        """Of E^(1/q)."""
+        return self._series(2)
+
+    @property
+    def num_steps(self) -> Int[Array, ""]:
+        """Accepted."""
+        return self.series[0, 3].astype(jnp.int32)
+
+    @property
+    def stiffness(self) -> Series | None:
+        """Of S h."""
+        return self._series(4) if self._paired else None
+
+    @property
+    def max_stiffness(self) -> Float[Array, ""] | None:
+        """Of S."""
+        return self.series[1, 5] if self._paired else None
+
+    @property
+    def num_stability_limited(self) -> Int[Array, ""] | None:
+        """Accepted steps near the boundary of stability."""
+        return self.series[0, 6].astype(jnp.int32) if self.limited else None
+
+    @property
+    def _paired(self) -> bool:
+        return self.series.shape[-1] > 4
+
+    def _series(self, kind: int) -> Series:
+        return Series(self.series[0, kind], self.series[1, kind])
 
 
 def nothing_recorded(
     dtype: Any, stiffness: bool, limited: bool, evaluations: tuple[int, int] | None
 ) -> Recorded:
     """The sums over no steps."""
-    count = jnp.zeros((), jnp.int32)
-    return Recorded(
-        empty_series(dtype),
-        empty_series(dtype),
-        empty_series(dtype),
-        empty_series(dtype) if stiffness else None,
-        jnp.zeros((), dtype) if stiffness else None,
-        count if limited else None,
-        count,
-        evaluations,
-    )
+    zeros = jnp.zeros((2, 7 if stiffness else 4), dtype)
+    return Recorded(zeros, limited, evaluations)
 
 
 def recorded_in(solver_state: Any) -> Recorded:

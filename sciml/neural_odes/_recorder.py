@@ -17,7 +17,7 @@ from ..linear._tree import real_dtype
 from ._evaluations import evaluations_per_step
 from ._heuristics import Recorded, nothing_recorded
 from ._stages import StagePair, stability_limit, stage_pair
-from ._tolerances import Tolerances, all_finite, tolerances
+from ._tolerances import Tolerances, all_finite, tolerances, zero_unless
 from ._transparent import AbstractTransparentSolver, method_of
 
 # Of a root finder diffrax only looks at the tolerances.
@@ -117,12 +117,12 @@ class RecordHeuristics(AbstractTransparentSolver):
                 + (" for these terms" if error is not None else "")
                 + ". Wrap it: RecordHeuristics(diffrax.HalfSolver(...))."
             )
-        E = self.root_finder.scaled_norm(error, y0, y1)
+        finite = all_finite((error, y1))
+        E = self.root_finder.scaled_norm(error, y0, y1, finite)
         h = jnp.abs(t1 - t0).astype(E.dtype)
         pair = stage_pair(method)
         Sh = None
         if pair is not None:
-            finite = all_finite((error, y1))
             Sh = _scaled_stiffness(pair, dense_info["k"], finite, self.root_finder.norm)
         limit = stability_limit(method)
         recorded = solver_state.recorded.add(E, Sh, h, order, limit)
@@ -136,13 +136,17 @@ def _scaled_stiffness(
     pair: StagePair, stages: PyTree, finite: Shaped[Array, ""], norm: Callable
 ) -> Shaped[Array, ""]:
     """S h, the stages being h times values of f; zero where g_a = g_b."""
-    stages = jtu.tree_map(lambda k: jnp.where(finite, k, 0), stages)
+
+    def between_values(k):
+        return zero_unless(finite, k[pair.b] - k[pair.a])
 
     def between_arguments(k):
         weights = jnp.asarray(pair.difference, k.dtype)
-        return jnp.tensordot(weights, k, axes=1, precision=jax.lax.Precision.HIGHEST)
+        apart = jnp.tensordot(weights, k, axes=1, precision=jax.lax.Precision.HIGHEST)
+        return zero_unless(finite, apart)
 
-    values = norm(jtu.tree_map(lambda k: k[pair.b] - k[pair.a], stages))
+    values = norm(jtu.tree_map(between_values, stages))
     arguments = norm(jtu.tree_map(between_arguments, stages))
     apart = arguments > jnp.finfo(arguments.dtype).tiny
-    return jnp.where(apart, values / jnp.where(apart, arguments, 1), 0)
+    quotient = values / jax.lax.select(apart, arguments, jnp.ones_like(arguments))
+    return zero_unless(apart, quotient)

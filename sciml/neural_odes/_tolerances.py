@@ -1,5 +1,6 @@
 """The units in which the error of a step is measured: those of its controller."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,17 +23,18 @@ class Tolerances(eqx.Module):
     atol: Any
     norm: Any
 
-    def scaled_norm(self, error: PyTree, y0: PyTree, y1: PyTree) -> Shaped[Array, ""]:
+    def scaled_norm(
+        self, error: PyTree, y0: PyTree, y1: PyTree, finite: Shaped[Array, ""]
+    ) -> Shaped[Array, ""]:
         """E = ‖e / (atol + rtol max(|y0|, |y1|))‖, as `diffrax.PIDController` has it.
 
-        Zero where anything is not finite: such a step is rejected, and with zeros
-        instead its derivative, which is multiplied by zero, is finite.
+        Zero unless everything is finite: other steps are rejected, and with zeros
+        instead their derivative, which is multiplied by zero, is finite.
         """
         self.check()
-        finite = all_finite((error, y1))
 
         def scaled(e, a, b):
-            e, b = jnp.where(finite, e, 0), jnp.where(finite, b, 0)
+            e, b = zero_unless(finite, e), zero_unless(finite, b)
             size = jnp.maximum(jnp.abs(a), jnp.abs(b))
             rtol, atol = (jnp.asarray(x, size.dtype) for x in (self.rtol, self.atol))
             return e / (atol + rtol * size)
@@ -78,7 +80,12 @@ def tolerances(
     return Tolerances(rtol, atol, optx.rms_norm if norm is None else norm)
 
 
+def zero_unless(okay: Shaped[Array, ""], x: Array) -> Array:
+    """`jnp.where(okay, x, 0)` of one flag, without a function of its own to compile."""
+    return jax.lax.select(okay, x, jnp.zeros_like(x))
+
+
 def all_finite(tree: PyTree) -> Shaped[Array, ""]:
     """Whether every number in a pytree is finite."""
     flags = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-    return jnp.all(jnp.stack(flags)) if flags else jnp.asarray(True)
+    return functools.reduce(jnp.logical_and, flags or [jnp.asarray(True)])
