@@ -12,6 +12,7 @@ from ._faults import Faults
 from ._linear import Linear
 from ._neural_odes import NeuralODEs
 from ._products import Many, Products
+from ._recorder import Recorder
 from ._report import Report
 
 BENCHMARKS = {
@@ -20,6 +21,7 @@ BENCHMARKS = {
     "many": "64 right-hand sides at once, in units of one",
     "contraction": "error reduction per V-cycle against the grid size",
     "neural-odes": "penalties on the cost of a solve: accuracy, evaluations, times",
+    "recorder": "what recording a solve costs, and a price on it; torch (--torch)",
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
     "faults": "every way a linear solve can fail: what solvers claim, and what is true",
 }
@@ -35,6 +37,7 @@ _Benchmark = (
     | Annotated[Many, _called("many")]
     | Annotated[Contraction, _called("contraction")]
     | Annotated[NeuralODEs, _called("neural-odes")]
+    | Annotated[Recorder, _called("recorder")]
     | Annotated[DarcySmall, _called("darcy-small")]
     | Annotated[Faults, _called("faults")]
 )

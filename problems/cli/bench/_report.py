@@ -115,6 +115,11 @@ _FORMATS = {
     "nfe_each": ".1f",
     "nfe_most": ".1f",
     "worst": ".3g",
+    "compile_time": ".2f",
+    "torchdiffeq_time": ".2e",
+    "torchdiffeq_ratio": ".2f",
+    "torchode_time": ".2e",
+    "torchode_ratio": ".2f",
 }
 
 
@@ -129,7 +134,7 @@ def _short(value: Any) -> str:
 
 
 # What says where things are, and how they are shown, but not what was measured.
-_NOT_RECORDED = ("record", "record_dir", "json", "data", "plot")
+_NOT_RECORDED = ("record", "record_dir", "json", "data", "plot", "torch")
 
 
 def _arguments(command: Any) -> Row:
