@@ -52,11 +52,11 @@ def bench_recorder(
     and the gradient with respect to the parameters of f ("gradient") of Σ y(1), to
     which `regularised_diffeqsolve` adds 0.1 times `ErrorEstimate()`.
 
-    With `torch`, torchdiffeq and torchode solve the same problem with Dopri5, the same
-    weights and as many threads, in a process that measures its rounds between ours.
+    With `torch`, torchdiffeq and torchode solve the same problem with Dopri5 and the
+    same weights, in a process on the same cores that measures its rounds between ours.
     torchdiffeq takes the same steps for the whole batch, as we do; torchode has steps
     of its own for each sample. Both are differentiated through their operations, and
-    run as they are or with `torch.compile`, whichever is faster.
+    run as they are or with `torch.compile`, on one thread or all, whichever is fastest.
 
     **Arguments:**
 

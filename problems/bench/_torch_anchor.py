@@ -49,9 +49,9 @@ def main() -> None:
         return
     problem = json.loads(sys.stdin.readline())
     torch: Any = importlib.import_module("torch")
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    threads = torch.get_num_threads()
     torch.set_default_dtype(torch.float64)
     parameters = _parameters(torch, problem["layers"])
     peers = {
@@ -60,8 +60,8 @@ def main() -> None:
     }
     fastest, described = {}, {}
     for name, peer in peers.items():
-        fastest[name], described[name] = _choose(torch, parameters, peer)
-    answer({"threads": torch.get_num_threads(), "peers": described})
+        fastest[name], described[name] = _choose(torch, parameters, peer, threads)
+    answer({"threads": threads, "peers": described})
     settle = fastest["torchdiffeq"]["forward"]
     for line in sys.stdin:
         if line.strip() != "round":
@@ -162,15 +162,25 @@ def _torchode(torch: Any, parameters: list, problem: dict) -> dict[str, Any]:
     }
 
 
-def _choose(torch: Any, parameters: list, peer: dict) -> tuple[dict, dict[str, Any]]:
-    """The fastest setting's forward and backward calls, and what to say of them."""
+def _choose(
+    torch: Any, parameters: list, peer: dict, threads: int
+) -> tuple[dict, dict[str, Any]]:
+    """The fastest setting's forward and backward calls, and what to say of them.
+
+    Small matrices are not worth a second thread: one is a setting as well.
+    """
     leaves = [leaf for layer in parameters for leaf in layer]
     calls: dict[str, dict[str, Callable]] = {"forward": {}, "gradient": {}}
     failed = {}
-    for name, make in peer["settings"].items():
+    variants = [
+        (f"{name}, threads: {count}", make, count)
+        for name, make in peer["settings"].items()
+        for count in sorted({1, threads})
+    ]
+    for name, make, count in variants:
         try:
-            solve = make()
-            forward, gradient = _programs(torch, leaves, solve)
+            torch.set_num_threads(count)
+            forward, gradient = _programs(torch, leaves, make(), count)
             for _ in range(_WARM_UP):
                 forward()
                 gradient()
@@ -201,12 +211,16 @@ def _choose(torch: Any, parameters: list, peer: dict) -> tuple[dict, dict[str, A
     }
 
 
-def _programs(torch: Any, leaves: list, solve: Callable) -> tuple[Callable, Callable]:
+def _programs(
+    torch: Any, leaves: list, solve: Callable, threads: int
+) -> tuple[Callable, Callable]:
     def forward():
+        torch.set_num_threads(threads)
         with torch.no_grad():
             return solve()
 
     def gradient():
+        torch.set_num_threads(threads)
         return torch.autograd.grad(solve().sum(), leaves)
 
     return forward, gradient
