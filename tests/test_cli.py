@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from cli_cases import run, strict_json
 
+import problems
 import sciml
 from problems.cli import main
 
@@ -80,8 +81,9 @@ def test_list(capsys):
     code, out, err = run("list --json", capsys)
     catalogue = strict_json(out)
     assert code == 0 and err == ""
-    titles = ["problems", "solvers", "preconditioners", "models", "benchmarks"]
-    assert list(catalogue) == titles
+    titles = ["problems", "initial-value problems", "solvers", "preconditioners"]
+    assert list(catalogue) == [*titles, "models", "benchmarks"]
+    assert catalogue["initial-value problems"] == problems.ode_names()
     assert "darcy" in catalogue["problems"] and "CG" in catalogue["solvers"]
     assert {"Jacobi", "Multigrid"} <= set(catalogue["preconditioners"])
     assert set(catalogue["models"]) == {"mgno", "fno"}

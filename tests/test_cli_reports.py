@@ -1,14 +1,53 @@
 """The commands that measure, report and demonstrate."""
 
+import pathlib
 import re
+import shlex
 
 import numpy as np
+import pytest
 from cli_cases import run, strict_json
 
 import sciml
+from problems.cli.bench import BENCHMARKS, Bench
 from sciml.evaluation import Record, append_record, read_records
 
 # --- bench and report -----------------------------------------------------------------
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_has_options_of_its_own(name, capsys):
+    code, out, _ = run(f"bench {name} --help", capsys)
+    assert code == 0 and "--record-dir" in out and "--seed" in out
+    assert ("--points" in out) == (name == "linear")
+    assert ("--data" in out) == (name == "darcy-small")
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """The benchmarks that would have run."""
+    kept = []
+    monkeypatch.setattr(Bench, "__call__", lambda self: kept.append(self.benchmark))
+    monkeypatch.setattr("problems.cli._main._run", lambda command: command() or 0)
+    return kept
+
+
+def test_linear_is_the_first_benchmark(chosen, capsys):
+    assert run("bench", capsys)[0] == run("bench linear", capsys)[0] == 0
+    assert chosen[0] == chosen[1] and chosen[0].points == 511
+    assert run("bench products --points 15", capsys)[0] == 2
+
+
+def test_commands_of_the_documentation(chosen, capsys):
+    pages = [ROOT / "README.md", *(ROOT / "docs" / "pages").glob("*.md")]
+    text = "\n".join(page.read_text("utf-8") for page in pages)
+    lines = re.findall(r"^sciml (bench [^#\n]*)", text, re.M)
+    assert len(lines) >= 12
+    for line in lines:
+        assert run(shlex.split(line), capsys)[0] == 0, line
+    assert len(chosen) == len(lines)
 
 
 def test_bench_linear(tmp_path, capsys):

@@ -17,4 +17,9 @@ from ._neural_odes import (
 )
 from ._plot import plot_linear as plot_linear
 from ._products import bench_many as bench_many, bench_products as bench_products
+from ._recorder import (
+    bench_recorder as bench_recorder,
+    check_recorder as check_recorder,
+)
 from ._systems import make_system as make_system
+from ._torch_peer import torch_versions as torch_versions

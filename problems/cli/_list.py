@@ -16,9 +16,9 @@ class List:
         """Print the catalogue."""
         from sciml import linear, neural_operators, preconditioners
 
-        from .. import problem_names, system_names
-        from ._bench import BENCHMARKS
+        from .. import ode_names, problem_names, system_names
         from ._train import MODELS
+        from .bench import BENCHMARKS
 
         def builders(namespace, base):
             return {
@@ -31,6 +31,7 @@ class List:
 
         catalogue = {
             "problems": problem_names() | system_names(),
+            "initial-value problems": ode_names(),
             "solvers": builders(linear, linear.AbstractKrylov),
             "preconditioners": builders(preconditioners, linear.AbstractPreconditioner),
             "models": {

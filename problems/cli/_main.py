@@ -40,13 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _commands() -> Any:
     import tyro
 
-    from ._bench import Bench
     from ._demo import Demo
     from ._list import List
     from ._predict import Predict
     from ._report import MakeReport
     from ._solve import Solve
     from ._train import Train
+    from .bench import Bench
 
     union: Any = None
     for name, cls in {

@@ -1,0 +1,3 @@
+"""`sciml bench`: a command for each benchmark, with options of its own."""
+
+from ._choice import BENCHMARKS as BENCHMARKS, Bench as Bench

@@ -1,0 +1,56 @@
+"""`sciml bench NAME`: which benchmark."""
+
+import dataclasses
+from typing import Annotated
+
+import tyro
+
+from .._common import ExitCode
+from ._contraction import Contraction
+from ._darcy_small import DarcySmall
+from ._faults import Faults
+from ._linear import Linear
+from ._neural_odes import NeuralODEs
+from ._products import Many, Products
+from ._recorder import Recorder
+from ._report import Report
+
+BENCHMARKS = {
+    "linear": "set-up and solve times: CG, Jacobi, our multigrid, PyAMG, SuperLU",
+    "products": "A x for stencils, diagonals and padded rows, beside SciPy's CSR",
+    "many": "64 right-hand sides at once, in units of one",
+    "contraction": "error reduction per V-cycle against the grid size",
+    "neural-odes": "penalties on the cost of a solve: accuracy, evaluations, times",
+    "recorder": "what recording a solve costs, and a price on it; torch (--torch)",
+    "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
+    "faults": "every way a linear solve can fail: what solvers claim, and what is true",
+}
+
+
+def _called(name: str):
+    return tyro.conf.subcommand(name, description=BENCHMARKS[name], prefix_name=False)
+
+
+_Benchmark = (
+    Annotated[Linear, _called("linear")]
+    | Annotated[Products, _called("products")]
+    | Annotated[Many, _called("many")]
+    | Annotated[Contraction, _called("contraction")]
+    | Annotated[NeuralODEs, _called("neural-odes")]
+    | Annotated[Recorder, _called("recorder")]
+    | Annotated[DarcySmall, _called("darcy-small")]
+    | Annotated[Faults, _called("faults")]
+)
+
+
+@dataclasses.dataclass
+class Bench:
+    """Run a benchmark, print its table, and keep a record of it."""
+
+    benchmark: Annotated[_Benchmark, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=lambda: Linear(Report())
+    )
+
+    def __call__(self) -> ExitCode:
+        """Run the one that was chosen."""
+        return self.benchmark()

@@ -1,0 +1,153 @@
+"""What every benchmark does with its rows: a table or JSON, and a record."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import tyro
+
+from .._common import Usage, print_json, say
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass
+class Report:
+    """The options that all benchmarks share, and what they ask for."""
+
+    threads: int | None = None
+    """Cores this process may use, for everything in it; default all."""
+    seed: int = 7
+    """Of whatever is random."""
+    record: bool = False
+    """Append a record to docs/benchmarks/NAME.jsonl (see --record-dir)."""
+    record_dir: str = "docs/benchmarks"
+    """The folder of records."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def begin(self) -> Callable[[Row], None] | None:
+        """Before anything is measured; what to call with each row, if with anything."""
+        if self.threads is not None:
+            _limit_threads(self.threads)
+        return None if self.json else _tell
+
+    def end(self, name: str, command: Any, rows: list[Row], **details: Any) -> None:
+        """Print the rows, and record them where that is asked for.
+
+        **Arguments:**
+
+        - `name`: of the benchmark.
+        - `command`: its dataclass, whose fields are recorded.
+        - `rows`: of the table.
+        - `details`: what is recorded beside it.
+        """
+        from sciml.evaluation import (
+            Column,
+            Record,
+            append_record,
+            format_table,
+            machine,
+        )
+
+        for row in rows:
+            row.pop("history", None)
+        facts = machine()
+        if self.json:
+            print_json({"rows": rows, **details, "machine": facts})
+        else:
+            shown = [_shown(row) for row in rows]
+            columns = [Column(key, format=_FORMATS.get(key)) for key in shown[0]]
+            print(format_table(shown, columns))
+            print(
+                f"{facts['cpu']}, {facts['threads']} threads, jax "
+                f"{facts['versions']['jax']}, {facts['device']}"
+            )
+        if self.record:
+            path = pathlib.Path(self.record_dir)
+            path.mkdir(parents=True, exist_ok=True)
+            file = path / f"{name}.jsonl"
+            arguments = {"name": name, **_arguments(command)}
+            append_record(
+                file,
+                Record(
+                    name,
+                    {"rows": rows, **details, "arguments": arguments},
+                    seeds={"seed": self.seed},
+                ),
+            )
+            say(f"recorded in {file}")
+
+
+Reported = Annotated[Report, tyro.conf.arg(name="")]
+"""A field of options that need no prefix."""
+
+
+def _shown(row: Row) -> Row:
+    """A row for people: without lists and tables."""
+    return {k: v for k, v in row.items() if not isinstance(v, list | dict)}
+
+
+_FORMATS = {
+    "relative_residual": ".1e",
+    "energy_error": ".1e",
+    "setup_time": ".3f",
+    "solve_time": ".3f",
+    "total_time": ".3f",
+    "cold_time": ".2f",
+    "ratio": ".2f",
+    "time": ".2e",
+    "loop_time": ".2e",
+    "scipy_time": ".2e",
+    "loop_ratio": ".2f",
+    "bandwidth": ".1f",
+    "copy_bandwidth": ".1f",
+    "one_time": ".2e",
+    "many_time": ".2e",
+    "contraction": ".3f",
+    "relative_l2": ".2%",
+    "training_time": ".1f",
+    "prediction_time": ".2e",
+    "time_ratio": ".2f",
+    "nfe": ".1f",
+    "nfe_each": ".1f",
+    "nfe_most": ".1f",
+    "worst": ".3g",
+    "compile_time": ".2f",
+    "torchdiffeq_time": ".2e",
+    "torchdiffeq_ratio": ".2f",
+    "torchode_time": ".2e",
+    "torchode_ratio": ".2f",
+}
+
+
+def _tell(row: Row) -> None:
+    skipped = ("history", "outcomes")
+    named = {k: v for k, v in _shown(row).items() if k not in skipped}
+    say("  ".join(f"{k} {_short(v)}" for k, v in named.items()))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+# What says where things are, and how they are shown, but not what was measured.
+_NOT_RECORDED = ("record", "record_dir", "json", "data", "plot", "torch")
+
+
+def _arguments(command: Any) -> Row:
+    fields = dataclasses.asdict(command)
+    shared = fields.pop("report")
+    return {k: v for k, v in (fields | shared).items() if k not in _NOT_RECORDED}
+
+
+def _limit_threads(count: int) -> None:
+    """Keep the process, and so XLA's and BLAS's threads, on `count` cores."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise Usage("threads: this system cannot pin a process; leave it out.")
+    allowed = sorted(os.sched_getaffinity(0))
+    if not 1 <= count <= len(allowed):
+        raise Usage(f"threads: expected 1 to {len(allowed)}, got {count}.")
+    os.sched_setaffinity(0, allowed[:count])
