@@ -15,6 +15,7 @@ from ._neural_odes import (
     bench_neural_odes as bench_neural_odes,
     neural_ode_methods as neural_ode_methods,
 )
+from ._neural_odes_plot import plot_neural_odes as plot_neural_odes
 from ._plot import plot_linear as plot_linear
 from ._products import bench_many as bench_many, bench_products as bench_products
 from ._systems import make_system as make_system

@@ -53,8 +53,9 @@ class Task(abc.ABC):
         self.load(key=key)
 
     @classmethod
-    def require(cls) -> None:
-        """Raise a `FileNotFoundError` that says what is missing, if anything is."""
+    def missing(cls) -> FileNotFoundError | None:
+        """What says which data are missing, if any are."""
+        return None
 
     def make_solvers(self) -> Solvers:
         """By name: Tsit5 at two tolerances, an order above and one below."""
@@ -135,6 +136,6 @@ def solved(ode: Any, y0: Any, saveat: dfx.SaveAt | None = None) -> dfx.Solution:
 
 
 @eqx.filter_jit
-def evaluations_of_each(ode: Any, y0s: Any) -> jax.Array:
+def evaluations_of_each(ode: Any, y0s: Any) -> Any:
     """Evaluations of the field for every initial value alone."""
     return jax.vmap(lambda y0: heuristics_of(ode.solve(y0)[0]).nfe)(y0s)

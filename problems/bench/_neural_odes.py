@@ -76,10 +76,13 @@ def bench_neural_odes(
     `FileNotFoundError` for a problem whose data are missing, before anything is
     trained.
     """
-    names = _present() if problems is None else list(problems)
-    chosen = {name: _chosen(name, methods) for name in names}
-    for name in names:
-        TASKS[name].require()
+    if problems is None:
+        problems = [name for name, task in TASKS.items() if task.missing() is None]
+    chosen = {name: _chosen(name, methods) for name in problems}
+    for name in problems:
+        missing = TASKS[name].missing()
+        if missing is not None:
+            raise missing
     rows = []
     for problem, own in chosen.items():
         runs: dict[str, list[Row]] = {name: [] for name in own}
@@ -90,7 +93,9 @@ def bench_neural_odes(
                 models[name], run = _train(task, method, seed + k, num_steps)
                 runs[name].append(run)
                 if on_run is not None:
-                    on_run({"problem": problem, "method": name, "seed": seed + k, **run})
+                    on_run(
+                        {"problem": problem, "method": name, "seed": seed + k, **run}
+                    )
             if plot is not None and k == 0:
                 plot_neural_odes(task, models, plot)
         first = next(iter(runs.values()))
@@ -105,18 +110,6 @@ def bench_neural_odes(
 def neural_ode_methods() -> dict[str, list[str]]:
     """The names of the methods by problem."""
     return {problem: list(task.methods) for problem, task in TASKS.items()}
-
-
-def _present() -> list[str]:
-    """The problems whose data are there."""
-    found = []
-    for name, task in TASKS.items():
-        try:
-            task.require()
-        except FileNotFoundError:
-            continue
-        found.append(name)
-    return found
 
 
 def _chosen(problem: str, methods: Sequence[str] | None) -> dict[str, Method]:

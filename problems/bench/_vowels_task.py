@@ -41,7 +41,6 @@ class VowelsTask(Task):
     tolerance = 1e-7
     learning_rate = 1e-2
     num_steps = 400
-    batch_size = 270
     methods = {
         "vanilla": Method(),
         "STEER": Method(steer=_HALF_GAP),
@@ -57,8 +56,12 @@ class VowelsTask(Task):
     }
 
     @classmethod
-    def require(cls):
-        load_japanese_vowels()
+    def missing(cls):
+        try:
+            load_japanese_vowels()
+        except FileNotFoundError as error:
+            return error
+        return None
 
     def load(self, *, key):
         found = load_japanese_vowels()
@@ -71,6 +74,8 @@ class VowelsTask(Task):
             values = np.where(part.mask[..., None], (part.values - mean) / deviation, 0)
             parts.append((values, seen, part.mask & ~seen))
         self.train, self.test = parts
+        # All of them are one state, as published.
+        self.batch_size = len(found[0])
         self.ts = jnp.asarray(found[0].times / found[0].times[-1])
 
     def data(self):
@@ -98,8 +103,9 @@ class VowelsTask(Task):
                 jr.fold_in(solve["key"], 0), ts.shape, ts.dtype, -_HALF_GAP, _HALF_GAP
             )
             ts = (ts + noise).at[0].set(ts[0]).at[-1].set(end.astype(ts.dtype))
+        values, seen = jnp.asarray(batch.inputs), jnp.asarray(batch.targets)
         value, solution, prices = negative_elbo(
-            model.jointly(), batch.inputs, batch.targets, ts, **solve
+            model.jointly(), values, seen, ts, **solve
         )
         return value, {}, solution, prices
 
