@@ -111,7 +111,8 @@ def test_seeds_are_outside_and_nothing_is_lost(monkeypatch):
 def test_vowels(speech):
     rows = bench_neural_odes(
         ("vowels",),
-        methods=("ErrorEstimate", "STEER"),
+        # (One: what takes long is to compile.)
+        methods=("STEER",),
         seeds=1,
         num_steps=2,
         rtol=1e-3,
@@ -132,13 +133,13 @@ def test_a_noisy_spiral(tmp_path, monkeypatch):
     rows = bench_neural_odes(
         ("spiral-sde",),
         # (It has no STEER.)
-        methods=("vanilla", "STEER", "Local"),
+        methods=("STEER", "Local"),
         seeds=1,
         num_steps=2,
         rtol=5e-2,
         plot=str(tmp_path),
     )
-    assert [row["method"] for row in rows] == ["vanilla", "Local"]
+    assert [row["method"] for row in rows] == ["Local"]
     for row in rows:
         # A step ends at each of the thirty times.
         assert row["steps"] >= 29 and row["nfe"] >= 3 * 29

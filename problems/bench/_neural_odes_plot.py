@@ -95,10 +95,11 @@ def _spiral_sde(task: SpiralSDETask, models: Mapping[str, Any]) -> Any:
             for name, ys in found.items()
         }
         mean, deviation = task.mean[:, i], np.sqrt(task.variance[:, i])
-        # (A gap between the three.)
-        around = [mean, np.nan * mean[:1], mean - deviation, mean + deviation]
-        times = [ts, ts[:1], ts, ts]
-        points[title] = {"reference": (np.concatenate(times), np.concatenate(around))}
+        both = np.concatenate([mean - deviation, mean + deviation])
+        points[title] = {
+            "mean learned from": (ts, mean),
+            "± standard deviation": (np.concatenate([ts, ts]), both),
+        }
     return plot_paths(panels, points, ylabel="$y$", columns=2)
 
 
@@ -118,7 +119,7 @@ def _digits(task: DigitsTask, models: Mapping[str, Any]) -> Any:
         for name, path in paths.items():
             along = (path - centre) @ axis
             panels[f"{name}, component {k}"] = {
-                f"a {digit}": (ts, along[:, i]) for i, digit in enumerate(digits)
+                f"digit {digit}": (ts, along[:, i]) for i, digit in enumerate(digits)
             }
     return plot_paths(
         panels, ylabel="principal component", columns=len(paths), shared=True

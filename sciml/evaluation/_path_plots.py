@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,8 @@ def plot_paths(
         filled, the second's hollow. Default none.
     - `xlabel`, `ylabel`: what the axes say.
     - `equal`: whether x and y have the same scale, as in a phase plane.
-    - `shared`: whether panels in a row have the same axes.
+    - `shared`: whether panels in a row have the same axes; those in a column should
+        then have the same range of x.
     - `columns`: how many panels stand side by side. Default 4.
 
     **Returns:** a `matplotlib.figure.Figure`.
@@ -95,6 +97,8 @@ def plot_paths(
         # (Only where there is no panel below or to the left.)
         if place + columns > len(panels):
             axes.set_xlabel(xlabel)
+        elif shared:
+            axes.tick_params(labelbottom=False)
         if leftmost:
             axes.set_ylabel(ylabel)
         elif shared:
@@ -117,7 +121,7 @@ def plot_step_sizes(
 ) -> matplotlib.figure.Figure:
     """Sizes of the steps of solves over time, on a logarithmic axis.
 
-    Each step is a point above its middle; of many only some have a marker.
+    Each step is a line from its beginning to its end; of many only some have a marker.
 
     **Arguments:**
 
@@ -140,16 +144,29 @@ def plot_step_sizes(
     """
     figure = _figure(6.4 if len(times) <= _MAX_INSIDE else 8.4, 4.0)
     axes = figure.add_subplot()
-    for (name, values), style in zip(times.items(), _styles(), strict=False):
+    styles = list(itertools.islice(_styles(), len(times)))
+    for k, (name, values) in enumerate(times.items()):
+        style = styles[k]
+        again = style["color"] in [earlier["color"] for earlier in styles[:k]]
         edges = _line("times", name, values)
         sizes = np.diff(edges)
         if not (sizes > 0).all():
             raise ValueError(f"times[{name!r}]: expected increasing times.")
+        colour: dict[str, Any] = {"color": style["color"], "linewidth": 1.1}
         # (Dashes of lines that go up and down are no longer told apart.)
-        style |= {"linestyle": "-", "linewidth": 1.1, "markersize": 4}
-        style |= {"markevery": max(1, len(sizes) // 15)}
-        middles = (edges[1:] + edges[:-1]) / 2
-        axes.plot(middles, sizes, label=f"{name}: {len(sizes)}", **style)
+        axes.stairs(sizes, edges, baseline=None, **colour)
+        axes.plot(
+            (edges[1:] + edges[:-1]) / 2,
+            sizes,
+            linestyle="",
+            markevery=max(1, len(sizes) // 15),
+            markersize=5,
+            marker=style["marker"],
+            # Colours and markers begin anew after some: then they are hollow.
+            markerfacecolor="white" if again else style["color"],
+            label=f"{name}: {len(sizes)}",
+            **colour,
+        )
     figure = _finish(figure, axes, xlabel, ylabel, legend=False)
     if times:
         # Beside the curves, wherever they are.
