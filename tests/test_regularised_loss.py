@@ -12,7 +12,6 @@ import optax
 import pytest
 
 import sciml
-from problems.bench import bench_neural_odes, neural_ode_methods
 from sciml.data import DataError, Dataset
 from sciml.neural_odes import (
     ErrorEstimate,
@@ -114,16 +113,3 @@ def test_datasets_without_a_grid():
         Dataset(jnp.ones((3, 2)), jnp.ones(4))
     with pytest.raises(ValueError, match="no grid"):
         sciml.training.RelativeL2()(lambda x: x, Dataset(jnp.ones(3), jnp.ones(3)))
-
-
-def test_the_benchmark_measures_what_it_says():
-    rows = bench_neural_odes(
-        ("spiral",), methods=("vanilla", "NumSteps"), seeds=1, num_steps=3, rtol=1e-4
-    )
-    assert [row["method"] for row in rows] == ["vanilla", "NumSteps"]
-    assert set(neural_ode_methods()) == {"digits", "spiral"}
-    for row in rows:
-        assert row["nfe"] == row["nfe_each"] == row["nfe_most"] > 6
-        assert row["nfe Tsit5 1e-06"] > row["nfe"]
-        assert row["ratio"] == pytest.approx(row["nfe"] / rows[0]["nfe"])
-        assert row["test"] > 0 and row["training_time"] > 0

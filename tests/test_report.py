@@ -20,6 +20,8 @@ from sciml.evaluation import (
     plot_bars,
     plot_convergence,
     plot_fields,
+    plot_paths,
+    plot_step_sizes,
     plot_training,
     png,
 )
@@ -163,6 +165,57 @@ def test_training_curves():
     assert size(plot_training(curves)) > 2_000
     with pytest.raises(ValueError, match="3 steps but 1 values"):
         plot_training({"test": ([0, 1, 2], [1.0])})
+
+
+def test_paths():
+    t = np.linspace(0, 1, 20)
+    panels = {
+        "first": {"a": (t, t), "b": (t, -t, 0.1 + t)},
+        "second": {"b": (t, t**2)},
+        "below": {"c": (t, 1 - t)},
+    }
+    data = {"first": {"seen": ([0, 1], [0.1, 0.2]), "hidden": ([0.5], [0.3])}}
+    figure = plot_paths(panels, data, ylabel="y", columns=2, shared=True)
+    first, second, below = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == list(panels)
+    # What is below or at the left says what the axes are.
+    assert [axes.get_ylabel() for axes in figure.axes] == ["y", "", "y"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "t", "t"]
+    # A curve, a curve with the two edges of its band, two kinds of points.
+    assert len(first.lines) == 6 and len(first.collections) == 1
+    # One name has one colour.
+    assert first.lines[1].get_color() == second.lines[0].get_color()
+    assert first.get_ylim() == second.get_ylim() and below.get_title() == "below"
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert sorted(names) == ["a", "b", "c", "hidden", "seen"]
+    assert size(figure) > 2_000
+    assert size(plot_paths({"plane": {"a": (t, t)}}, equal=True)) > 2_000
+    with pytest.raises(ValueError, match="at least one"):
+        plot_paths({})
+    with pytest.raises(ValueError, match=r"panels\['a'\]"):
+        plot_paths({"plane": {"a": (t, np.ones((2, 2)))}})
+
+
+def test_step_sizes():
+    times = {f"solve {k}": np.linspace(0, 1, 3 + k) for k in range(9)}
+    figure = plot_step_sizes(times)
+    (axes,) = figure.axes
+    assert axes.get_yscale() == "log" and axes.get_ylabel() == "step size"
+    np.testing.assert_allclose(np.asarray(axes.lines[0].get_xdata()), [0.25, 0.75])
+    np.testing.assert_allclose(np.asarray(axes.lines[0].get_ydata()), [0.5, 0.5])
+    # No two look alike.
+    looks = {
+        (line.get_color(), line.get_marker(), line.get_markerfacecolor())
+        for line in axes.lines
+    }
+    assert len(looks) == 9
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()][0] == "solve 0: 2"
+    assert size(figure) > 2_000
+    with pytest.raises(ValueError, match="increasing"):
+        plot_step_sizes({"back": [0.0, 1.0, 0.5]})
 
 
 def test_bars():

@@ -13,8 +13,9 @@ from ._faults import (
 from ._linear import bench_linear as bench_linear
 from ._neural_odes import (
     bench_neural_odes as bench_neural_odes,
-    neural_ode_methods as neural_ode_methods,
+    choose_neural_odes as choose_neural_odes,
 )
+from ._neural_odes_plot import plot_neural_odes as plot_neural_odes
 from ._plot import plot_linear as plot_linear
 from ._products import bench_many as bench_many, bench_products as bench_products
 from ._recorder import (

@@ -2,6 +2,10 @@
 
 from ._machine import machine as machine
 from ._metrics import evaluate as evaluate
+from ._path_plots import (
+    plot_paths as plot_paths,
+    plot_step_sizes as plot_step_sizes,
+)
 from ._plots import (
     plot_bars as plot_bars,
     plot_convergence as plot_convergence,

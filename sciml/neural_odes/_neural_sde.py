@@ -178,13 +178,16 @@ class NeuralSDE(eqx.Module):
         key: PRNGKeyArray,
         ts: Float[Array, " times"] | None = None,
         penalty: PyTree[AbstractPenalty] = (),
+        saveat: dfx.SaveAt | None = None,
         adjoint: dfx.AbstractAdjoint | None = None,
         throw: bool = True,
     ) -> tuple[dfx.Solution, PyTree[Array]]:
         """The solution at `ts` (default t₁ alone), and its price.
 
-        The key draws the Brownian path, and the step of `Local`. For the rest see
-        `regularised_diffeqsolve`; penalties that are integrals are for ODEs.
+        The key draws the Brownian path, and the step of `Local`. `saveat` replaces what
+        is saved, as `diffrax.SaveAt(steps=True)` does by the steps; they end at every
+        one of the `ts` all the same. For the rest see `regularised_diffeqsolve`;
+        penalties that are integrals are for ODEs.
         """
         path_key, penalty_key = jr.split(key)
         dtype = y0.dtype
@@ -202,6 +205,7 @@ class NeuralSDE(eqx.Module):
         )
         if ts is not None:
             ts = ts.astype(dtype)
+            saveat = dfx.SaveAt(ts=ts) if saveat is None else saveat
             controller = dfx.ClipStepSizeController(controller, step_ts=ts)
         terms = dfx.MultiTerm(
             dfx.ODETerm(self.drift),  # pyright: ignore[reportArgumentType]
@@ -218,7 +222,7 @@ class NeuralSDE(eqx.Module):
             penalty=penalty,
             stepsize_controller=controller,
             key=penalty_key,
-            saveat=dfx.SaveAt(t1=True) if ts is None else dfx.SaveAt(ts=ts),
+            saveat=saveat,
             adjoint=adjoint,
             max_steps=self.max_steps,
             throw=throw,

@@ -59,7 +59,8 @@ class Report:
             print_json({"rows": rows, **details, "machine": facts})
         else:
             shown = [_shown(row) for row in rows]
-            columns = [Column(key, format=_FORMATS.get(key)) for key in shown[0]]
+            keys = dict.fromkeys(key for row in shown for key in row)
+            columns = [Column(key, format=_FORMATS.get(key)) for key in keys]
             print(format_table(shown, columns))
             print(
                 f"{facts['cpu']}, {facts['threads']} threads, jax "
