@@ -10,7 +10,7 @@ import pytest
 from problems.bench import (
     _neural_odes,
     bench_neural_odes,
-    neural_ode_methods,
+    choose_neural_odes,
     plot_neural_odes,
 )
 from problems.bench._digits_task import DigitsTask
@@ -52,8 +52,9 @@ def check_pictures(folder: pathlib.Path, problem: str) -> None:
         assert content.startswith(b"\x89PNG") and len(content) > 10_000
 
 
+@pytest.mark.usefixtures("speech")
 def test_methods_by_problem():
-    methods = neural_ode_methods()
+    methods = choose_neural_odes()
     assert list(methods) == ["digits", "spiral", "vowels", "spiral-sde"]
     for problem in ("digits", "spiral", "vowels"):
         assert set(methods[problem]) == ALL
