@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+from typing import Any
 
 import jax.random as jr
 import numpy as np
@@ -77,6 +78,7 @@ def test_rows_of_the_spiral(tmp_path):
         assert row["nfe"] == row["nfe_each"] == row["nfe_most"] > 6
         assert 6 * row["steps"] < row["nfe"]
         assert row["nfe Tsit5 1e-06"] > row["nfe"]
+        assert {"nfe Dopri8 1e-04", "nfe Bosh3 1e-04"} < set(row)
         assert row["ratio"] == pytest.approx(row["nfe"] / rows[0]["nfe"])
         assert row["test"] > 0 and row["training_time"] > 0
     check_pictures(tmp_path, "spiral")
@@ -109,7 +111,15 @@ def test_seeds_are_outside_and_nothing_is_lost(monkeypatch):
     assert [run["seed"] for run in runs] == [7, 7, 8, 8, 9]
 
 
-def test_vowels(speech):
+def one_solver(task: type) -> Any:
+    """Its first: every other one is compiled as well, and the spiral has them all."""
+    make = task.make_solvers
+    return lambda self: dict(list(make(self).items())[:1])
+
+
+def test_vowels(speech, monkeypatch):
+    task = _neural_odes.TASKS["vowels"]
+    monkeypatch.setattr(task, "make_solvers", one_solver(task))
     rows = bench_neural_odes(
         ("vowels",),
         # (One: what takes long is to compile.)
@@ -123,14 +133,16 @@ def test_vowels(speech):
         assert row["steps"] >= 2 and row["nfe_each"] <= row["nfe_most"]
         # Nobody learns anything in two steps: the error is that of the mean, about.
         assert 0.5 < row["test"] < 3 and 0.5 < row["train"] < 2
-        assert row["nfe Tsit5 1e-05"] >= row["nfe"]
-        assert {"nfe Dopri8 1e-03", "nfe Bosh3 1e-03"} < set(row)
     check_pictures(speech, "vowels")
 
 
 def test_a_noisy_spiral(tmp_path, monkeypatch):
+    task = _neural_odes.TASKS["spiral-sde"]
     for name, small in (("batch_size", 8), ("num_references", 40), ("num_draws", 2)):
-        monkeypatch.setattr(_neural_odes.TASKS["spiral-sde"], name, small)
+        monkeypatch.setattr(task, name, small)
+    names = list(task(key=jr.key(0)).solvers)
+    assert names == ["SPaRK 2e-03", "SPaRK 2e-04"]
+    monkeypatch.setattr(task, "make_solvers", one_solver(task))
     rows = bench_neural_odes(
         ("spiral-sde",),
         # (It has no STEER.)
@@ -144,7 +156,7 @@ def test_a_noisy_spiral(tmp_path, monkeypatch):
     for row in rows:
         # A step ends at each of the thirty times.
         assert row["steps"] >= 29 and row["nfe"] >= 3 * 29
-        assert row["nfe SPaRK 5e-03"] > row["nfe"] and row["test"] > 1
+        assert row["nfe_each"] <= row["nfe_most"] and row["test"] > 1
     check_pictures(tmp_path, "spiral-sde")
 
 

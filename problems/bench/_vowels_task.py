@@ -41,8 +41,10 @@ class VowelsTask(Task):
     tolerance = 1e-7
     learning_rate = 1e-2
     num_steps = 400
-    # Coefficients of the papers for STEER, TayNODE and (about) Stiffness; the others
-    # were found on the first seed, with a third of the series and half of the steps.
+    # Coefficients of the papers for STEER, TayNODE and (about) Stiffness, of the
+    # example for ErrorEstimate, of the digits for Local; the others were chosen among
+    # two or three each, on the first seed with a third of the series and half of the
+    # steps.
     methods = {
         "vanilla": Method(),
         "STEER": Method(steer=_HALF_GAP),
