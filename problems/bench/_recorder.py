@@ -33,6 +33,8 @@ _TOLERANCE = 1e-6
 # Two solves with steps of their own: ten times the tolerance, and three digits.
 _VALUES_AGREE, _GRADIENTS_AGREE = 10 * _TOLERANCE, 1e-3
 _COMPILATIONS = 3
+# Seconds.
+_SETTLING = 0.3
 
 
 def bench_recorder(
@@ -54,6 +56,7 @@ def bench_recorder(
 
     With `torch`, torchdiffeq and torchode solve the same problem with Dopri5 and the
     same weights, in a process on the same cores that measures its rounds between ours.
+    Ratios among ours are of rounds of their own, without torch.
     torchdiffeq takes the same steps for the whole batch, as we do; torchode has steps
     of its own for each sample. Both are differentiated through their operations, and
     run as they are or with `torch.compile`, on one thread or all, whichever is fastest.
@@ -122,19 +125,20 @@ def _case(
         name: lambda program=program: program(parameters, y0)
         for name, program in compiled.items()
     }
-    with contextlib.ExitStack() as stack:
-        peer = None
-        if torch is not None:
-            problem = _problem(network, y0)
-            peer = stack.enter_context(TorchPeer(torch, problem))
-            # The other process has had the caches; that is not the next one's fault.
-            calls = {
-                "torch": peer.measure,
-                "settle": calls["diffrax forward"],
-            } | calls
-        times = paired(calls, (parameters, y0), repeats)
-        theirs = {} if peer is None else peer.facts["peers"]
-        rounds = [] if peer is None else peer.rounds[-repeats:]
+    times = paired(calls, (parameters, y0), repeats)
+    theirs, rounds, ours = {}, [], times
+    if torch is not None:
+        with TorchPeer(torch, _problem(network, y0)) as peer:
+
+            def measure():
+                peer.measure()
+                # Its threads look for work for a while, on the cores of the next one,
+                time.sleep(_SETTLING)
+
+            # and the caches are its own. That is nobody else's fault.
+            settle = calls["diffrax forward"]
+            ours = paired({"torch": measure, "settle": settle} | calls, (), repeats)
+            theirs, rounds = peer.facts["peers"], peer.rounds[-repeats:]
     plain = times["diffrax gradient"].value
     facts = {name: _compared(theirs[name], plain) for name in theirs}
     evaluations = times["RecordHeuristics forward"].value[1]["nfe"]
@@ -156,7 +160,7 @@ def _case(
         for name in theirs:
             spent = [measured[name][kind] for measured in rounds]
             row[f"{name}_time"] = statistics.median(spent)
-            row[f"{name}_ratio"] = _median_ratio(spent, timing.times)
+            row[f"{name}_ratio"] = _median_ratio(spent, ours[program].times)
         if theirs:
             row["agrees"] = all(fact["agrees"] for fact in facts.values())
             row["torch"] = facts
@@ -188,9 +192,11 @@ def _programs(static: Any) -> dict[str, Callable]:
             stepsize_controller=controller,
             saveat=dfx.SaveAt(t1=True, solver_state=True),
         )
-        # Returned, or XLA would leave out what is to be measured.
+        # Returned, or XLA would leave out what is to be measured. (Each more of them
+        # takes some microseconds to hand over.)
         heuristics = heuristics_of(solution)
-        return solution, 0.0, {"nfe": heuristics.nfe, "heuristics": heuristics}
+        sums = heuristics.error_estimate, heuristics.stiffness
+        return solution, 0.0, {"nfe": heuristics.nfe, "sums": sums}
 
     def priced(field, y0):
         solution, penalty = regularised_diffeqsolve(

@@ -17,7 +17,7 @@ from ..linear._tree import real_dtype
 from ._evaluations import evaluations_per_step
 from ._heuristics import Recorded, nothing_recorded
 from ._stages import StagePair, stability_limit, stage_pair
-from ._tolerances import Tolerances, all_finite, tolerances, zero_unless
+from ._tolerances import Tolerances, tolerances, zero_unless
 from ._transparent import AbstractTransparentSolver, method_of
 
 # Of a root finder diffrax only looks at the tolerances.
@@ -117,8 +117,7 @@ class RecordHeuristics(AbstractTransparentSolver):
                 + (" for these terms" if error is not None else "")
                 + ". Wrap it: RecordHeuristics(diffrax.HalfSolver(...))."
             )
-        finite = all_finite((error, y1))
-        E = self.root_finder.scaled_norm(error, y0, y1, finite)
+        E, finite = self.root_finder.scaled_norm(error, y0, y1)
         h = jnp.abs(t1 - t0).astype(E.dtype)
         pair = stage_pair(method)
         Sh = None

@@ -13,7 +13,7 @@ import optimistix as optx
 # What diffrax replaces by the controller's values before a solve, wherever it finds it
 # in the root finder of an implicit solver. The import is private: a test pins it.
 from diffrax._root_finder import use_stepsize_tol as FROM_CONTROLLER
-from jaxtyping import Array, PyTree, Shaped
+from jaxtyping import Array, Bool, PyTree, Shaped
 
 
 class Tolerances(eqx.Module):
@@ -24,22 +24,17 @@ class Tolerances(eqx.Module):
     norm: Any
 
     def scaled_norm(
-        self, error: PyTree, y0: PyTree, y1: PyTree, finite: Shaped[Array, ""]
-    ) -> Shaped[Array, ""]:
+        self, error: PyTree, y0: PyTree, y1: PyTree
+    ) -> tuple[Shaped[Array, ""], Bool[Array, ""]]:
         """E = ‖e / (atol + rtol max(|y0|, |y1|))‖, as `diffrax.PIDController` has it.
 
-        Zero unless everything is finite: other steps are rejected, and with zeros
-        instead their derivative, which is multiplied by zero, is finite.
+        And whether it is finite. Where it is not E is zero: such a step is rejected,
+        and with zero instead its derivative, which is multiplied by zero, is finite.
         """
         self.check()
-
-        def scaled(e, a, b):
-            e, b = zero_unless(finite, e), zero_unless(finite, b)
-            size = jnp.maximum(jnp.abs(a), jnp.abs(b))
-            rtol, atol = (jnp.asarray(x, size.dtype) for x in (self.rtol, self.atol))
-            return e / (atol + rtol * size)
-
-        return jnp.asarray(self.norm(jtu.tree_map(scaled, error, y0, y1)))
+        E = _scaled_norm(error, y0, y1, self.rtol, self.atol, norm=self.norm)
+        finite = jnp.isfinite(E) & ~_any_nan(y1)
+        return zero_unless(finite, E), finite
 
     def check(self) -> None:
         """Raise unless the values are known."""
@@ -78,6 +73,45 @@ def tolerances(
             raise ValueError("norm: the controller's is used unless rtol is given.")
         return Tolerances(FROM_CONTROLLER, FROM_CONTROLLER, FROM_CONTROLLER)
     return Tolerances(rtol, atol, optx.rms_norm if norm is None else norm)
+
+
+def _as_controllers_do(error, y0, y1, rtol, atol, norm):
+    # Operation by operation what the controller computes of the same step, so that
+    # compilers find that they have it already: more than half of what recording costs.
+    error = jtu.tree_map(lambda e: jnp.where(jnp.isnan(e), jnp.inf, e), error)
+
+    def scaled(a, b, e):
+        b = jnp.where(jnp.isnan(b).any(), a, b)
+        size = jnp.maximum(jnp.abs(a), jnp.abs(b))
+        return e / (
+            jnp.asarray(atol, size.dtype) + size * jnp.asarray(rtol, size.dtype)
+        )
+
+    return jnp.asarray(norm(jtu.tree_map(scaled, y0, y1, error)))
+
+
+@eqx.filter_custom_jvp
+def _scaled_norm(error, y0, y1, rtol, atol, *, norm):
+    return _as_controllers_do(error, y0, y1, rtol, atol, norm)
+
+
+@_scaled_norm.def_jvp
+def _scaled_norm_jvp(primals, tangents, *, norm):
+    error, y0, y1, rtol, atol = primals
+    E = _as_controllers_do(error, y0, y1, rtol, atol, norm)
+    finite = jnp.isfinite(E) & ~_any_nan(y1)
+
+    def guarded(error, y0, y1, rtol, atol):
+        error, y1 = jtu.tree_map(lambda x: zero_unless(finite, x), (error, y1))
+        return _as_controllers_do(error, y0, y1, rtol, atol, norm)
+
+    _, tangent = eqx.filter_jvp(guarded, primals, tangents)
+    return E, tangent
+
+
+def _any_nan(tree: PyTree) -> Bool[Array, ""]:
+    flags = [jnp.isnan(leaf).any() for leaf in jax.tree.leaves(tree)]
+    return functools.reduce(jnp.logical_or, flags or [jnp.asarray(False)])
 
 
 def zero_unless(okay: Shaped[Array, ""], x: Array) -> Array:
