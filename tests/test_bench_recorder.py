@@ -68,7 +68,13 @@ def interpreter(tmp_path):
     return make
 
 
-METHODS = ["diffrax", "RecordHeuristics", "regularised_diffeqsolve"]
+METHODS = [
+    "diffrax",
+    "RecordHeuristics",
+    "regularised_diffeqsolve",
+    "UnrolledRungeKutta",
+    "regularised, unrolled",
+]
 ALL = [f"{method} {kind}" for kind in ("forward", "gradient") for method in METHODS]
 FEW = ["diffrax forward", "RecordHeuristics forward", "diffrax gradient"]
 
@@ -99,7 +105,8 @@ def test_the_command(names, interpreter, tmp_path, monkeypatch, capsys):
         theirs = 1e3 if row["program"] == "forward" else 3e3 + 2
         for peer in ("torchdiffeq", "torchode"):
             assert row[f"{peer}_time"] == theirs
-            assert row[f"{peer}_ratio"] == pytest.approx(theirs / row["time"])
+            # (Ours beside torch are timed in rounds of their own.)
+            assert row[f"{peer}_ratio"] > 1e3
     (record,) = read_records(tmp_path / "recorder.jsonl")
     assert record.values["torch_versions"] == {"torch": "0"}
     assert record.values["arguments"]["fields"] == ["2-3-2"]

@@ -5,6 +5,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import diffrax as dfx
@@ -21,6 +22,7 @@ from sciml.neural_odes import (
     Joint,
     RecordHeuristics,
     TimeMLP,
+    UnrolledRungeKutta,
     heuristics_of,
     regularised_diffeqsolve,
 )
@@ -46,13 +48,14 @@ def bench_recorder(
     seed: int = 7,
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
-    """Plain Diffrax, the recorder and a priced solve of the same neural ODE, in turns.
+    """Solves of one neural ODE in turns: plain, recorded, priced, and unrolled.
 
     y' = f(t, y) on [0, 1] with a `TimeMLP` for f, tanh, a batch of standard normal y(0)
     as one state; Dopri5 with rtol = atol = 1e-6 in the default precision, float64 on
     the command line. The programs, each compiled as a whole, are the solve ("forward")
     and the gradient with respect to the parameters of f ("gradient") of Σ y(1), to
-    which `regularised_diffeqsolve` adds 0.1 times `ErrorEstimate()`.
+    which `regularised_diffeqsolve` adds 0.1 times `ErrorEstimate()`. "Unrolled" is
+    `UnrolledRungeKutta`.
 
     With `torch`, torchdiffeq and torchode solve the same problem with Dopri5 and the
     same weights, in a process on the same cores that measures its rounds between ours.
@@ -144,7 +147,7 @@ def _case(
     evaluations = times["RecordHeuristics forward"].value[1]["nfe"]
     rows = []
     for program in programs:
-        method, kind = program.split()
+        method, kind = program.rsplit(maxsplit=1)
         timing, base = times[program], times[f"diffrax {kind}"]
         row = {
             "field": f"{size}-{width}-{size}",
@@ -171,12 +174,13 @@ def _case(
 def _programs(static: Any) -> dict[str, Callable]:
     """By "method kind": functions of parameters and y(0) to a value and facts."""
     controller = dfx.PIDController(rtol=_TOLERANCE, atol=_TOLERANCE)
-    interval = (0.0, 1.0, None)
+    interval, looped = (0.0, 1.0, None), dfx.Dopri5()
+    unrolled = UnrolledRungeKutta(looped)
 
-    def plain(field, y0):
+    def plain(solver, field, y0):
         solution = dfx.diffeqsolve(
             dfx.ODETerm(field),
-            dfx.Dopri5(),
+            solver,
             *interval,
             y0,
             stepsize_controller=controller,
@@ -186,7 +190,7 @@ def _programs(static: Any) -> dict[str, Callable]:
     def recorded(field, y0):
         solution = dfx.diffeqsolve(
             dfx.ODETerm(field),
-            RecordHeuristics(dfx.Dopri5()),
+            RecordHeuristics(looped),
             *interval,
             y0,
             stepsize_controller=controller,
@@ -198,10 +202,10 @@ def _programs(static: Any) -> dict[str, Callable]:
         sums = heuristics.error_estimate, heuristics.stiffness
         return solution, 0.0, {"nfe": heuristics.nfe, "sums": sums}
 
-    def priced(field, y0):
+    def priced(solver, field, y0):
         solution, penalty = regularised_diffeqsolve(
             dfx.ODETerm(field),
-            dfx.Dopri5(),
+            solver,
             *interval,
             y0,
             penalty=ErrorEstimate(),
@@ -218,9 +222,11 @@ def _programs(static: Any) -> dict[str, Callable]:
         return value
 
     methods = {
-        "diffrax": loss(plain),
+        "diffrax": loss(partial(plain, looped)),
         "RecordHeuristics": loss(recorded),
-        "regularised_diffeqsolve": loss(priced),
+        "regularised_diffeqsolve": loss(partial(priced, looped)),
+        "UnrolledRungeKutta": loss(partial(plain, unrolled)),
+        "regularised, unrolled": loss(partial(priced, unrolled)),
     }
     forward = {f"{name} forward": value for name, value in methods.items()}
     return forward | {

@@ -48,3 +48,4 @@ from ._sample_step import (
 )
 from ._solve import regularised_diffeqsolve as regularised_diffeqsolve
 from ._stages import stability_limit as stability_limit
+from ._unrolled import UnrolledRungeKutta as UnrolledRungeKutta

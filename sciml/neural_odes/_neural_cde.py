@@ -13,6 +13,7 @@ from .._serialisation import register
 from ._latent_ode import full_mask
 from ._penalties import AbstractPenalty
 from ._solve import regularised_diffeqsolve
+from ._unrolled import UnrolledRungeKutta
 
 _FIRST_STEPS = 100
 
@@ -41,7 +42,7 @@ class NeuralCDE(eqx.Module):
     - `num_classes`: how many logits.
     - `width`: of hidden layers.
     - `depth`: how many hidden layers f has. Default 1.
-    - `solver`: default `diffrax.Tsit5()`.
+    - `solver`: default `UnrolledRungeKutta(diffrax.Tsit5())`.
     - `rtol`, `atol`: tolerances of the step size controller. Default 1e-3 and 1e-6.
     - `max_steps`: default 4096.
     - `key`: for the initial weights.
@@ -129,7 +130,7 @@ class NeuralCDE(eqx.Module):
             key=field_key,
         )
         self.head = eqx.nn.Linear(latent_dim, num_classes, key=head_key)
-        self.solver = dfx.Tsit5() if solver is None else solver
+        self.solver = UnrolledRungeKutta(dfx.Tsit5()) if solver is None else solver
         self.in_channels, self.latent_dim = in_channels, latent_dim
         self.num_classes, self.width, self.depth = num_classes, width, depth
         self.rtol, self.atol, self.max_steps = rtol, atol, max_steps

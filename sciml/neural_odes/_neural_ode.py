@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from .._serialisation import register
 from ._penalties import AbstractPenalty
 from ._solve import regularised_diffeqsolve
+from ._unrolled import UnrolledRungeKutta
 
 # What a saved model may name.
 for _solver in (dfx.Bosh3, dfx.Dopri5, dfx.Dopri8, dfx.Euler, dfx.Heun, dfx.Tsit5):
@@ -107,7 +108,7 @@ class NeuralODE(eqx.Module):
     **Arguments:**
 
     - `field`: f, called as `field(t, y, args)`, such as `TimeMLP`.
-    - `solver`: default `diffrax.Tsit5()`.
+    - `solver`: default `UnrolledRungeKutta(diffrax.Tsit5())`.
     - `rtol`, `atol`: tolerances of the step size controller. Default 1e-5 both; state
         them with any claim about steps.
     - `t0`, `t1`: default 0 and 1.
@@ -154,7 +155,7 @@ class NeuralODE(eqx.Module):
                 f"rtol, atol: expected positive numbers, got {rtol!r} and {atol!r}."
             )
         self.field = field
-        self.solver = dfx.Tsit5() if solver is None else solver
+        self.solver = UnrolledRungeKutta(dfx.Tsit5()) if solver is None else solver
         self.rtol, self.atol = rtol, atol
         self.t0, self.t1, self.max_steps = t0, t1, max_steps
 
