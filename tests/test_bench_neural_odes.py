@@ -136,6 +136,7 @@ def test_vowels(speech, monkeypatch):
     check_pictures(speech, "vowels")
 
 
+@pytest.mark.slow
 def test_a_noisy_spiral(tmp_path, monkeypatch):
     task = _neural_odes.TASKS["spiral-sde"]
     for name, small in (("batch_size", 8), ("num_references", 40), ("num_draws", 2)):

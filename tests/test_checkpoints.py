@@ -114,14 +114,19 @@ def test_interrupt_leaves_a_checkpoint(getkey, tmp_path, name):
     def terminate(*_):
         raise SystemExit(143)
 
-    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
-    previous = signal.signal(signal.SIGTERM, terminate)
+    # (Python has no handler for SIGINT where it was started in the background.)
+    handlers = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: terminate,
+    }
+    previous = {s: signal.signal(s, handler) for s, handler in handlers.items()}
     try:
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             run(tmp_path, loss=loss)
+        assert {s: signal.getsignal(s) for s in handlers} == handlers
     finally:
-        signal.signal(signal.SIGTERM, previous)
-    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+        for s, handler in previous.items():
+            signal.signal(s, handler)
     steps = [int(p.name) for p in tmp_path.iterdir()]
     assert len(steps) == 1 and 0 < steps[0] < 60
     if name == "SIGTERM":

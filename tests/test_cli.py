@@ -155,8 +155,8 @@ def test_solve_without_convergence(capsys):
         ("bench linear --problems nothing", "unknown system 'nothing'"),
         ("bench linear --repeats 0", "at least one repeat"),
         ("bench contraction --threads 0", "threads: "),
-        ("bench neural-odes --problems spral", "no problem 'spral'"),
-        ("bench neural-odes --methods Stepps", "no method 'Stepps'"),
+        ("bench neural-odes --problems spral", "problems: no 'spral'"),
+        ("bench neural-odes --methods Stepps", "methods: no 'Stepps'"),
         ("bench neural-odes --rtol 2", "tolerance between 0 and 1"),
     ],
 )
