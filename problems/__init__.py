@@ -3,7 +3,10 @@
 And the command line.
 """
 
+from ._advection import Advection as Advection
+from ._allen_cahn import AllenCahn as AllenCahn
 from ._anisotropic import AnisotropicDiffusion as AnisotropicDiffusion
+from ._burgers import Burgers as Burgers
 from ._diffusion import Darcy as Darcy, Diffusion as Diffusion
 from ._diffusion_family import (
     AbstractDiffusion as AbstractDiffusion,
@@ -13,6 +16,11 @@ from ._digits import load_digits as load_digits
 from ._elasticity import (
     LinearElasticity as LinearElasticity,
     rigid_body_modes as rigid_body_modes,
+)
+from ._evolution import (
+    AbstractEvolution as AbstractEvolution,
+    AbstractSemilinear as AbstractSemilinear,
+    BlowUpError as BlowUpError,
 )
 from ._finite_elements import (
     AbstractFiniteElements as AbstractFiniteElements,
@@ -28,11 +36,13 @@ from ._japanese_vowels import (
     drop_observations as drop_observations,
     load_japanese_vowels as load_japanese_vowels,
 )
+from ._kuramoto_sivashinsky import KuramotoSivashinsky as KuramotoSivashinsky
 from ._lotka_volterra import (
     LotkaVolterra as LotkaVolterra,
     load_lynx_hare as load_lynx_hare,
 )
 from ._matrices import load_matrix as load_matrix, matrix_names as matrix_names
+from ._navier_stokes import NavierStokesVorticity as NavierStokesVorticity
 from ._ode_registry import get_ode as get_ode, ode_names as ode_names
 from ._poisson import Poisson as Poisson
 from ._registry import (
