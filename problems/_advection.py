@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
@@ -89,6 +90,6 @@ class Advection(AbstractEvolution):
                 angle = jnp.asarray(kappa * time, u0.dtype) * velocity[axis]
                 # The highest mode of an even number of nodes is a cosine.
                 sine = jnp.where(2 * np.abs(index) == n, 0, jnp.sin(angle))
-                shifted = shifted * (jnp.cos(angle) - 1j * sine).astype(v.dtype)
+                shifted = shifted * jax.lax.complex(jnp.cos(angle), -sine)
             saved.append(space.field(shifted))
         return jnp.stack(saved)

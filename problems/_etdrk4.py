@@ -71,28 +71,37 @@ class ETDRK4(eqx.Module):
         return self.whole * v + first * at_start + middle * (at_a + at_b) + last * at_c
 
 
-def _contour_means(z: Any, numpy: Any) -> tuple[Any, ...]:
+def _contour_means(z: Any, numpy: Any) -> list[Any]:
     """q/h, f₁/h, f₂/h and f₃/h at z."""
     real = not numpy.iscomplexobj(z)
-    dtype = np.result_type(z.dtype, np.complex64)
     # For real z the lower half of the circle has the conjugate values.
     count = _NUM_CONTOUR_POINTS // 2 if real else _NUM_CONTOUR_POINTS
     angles = 2 * np.pi * (np.arange(count) + 0.5) / _NUM_CONTOUR_POINTS
-    totals: list[Any] = [0.0] * 4
+    w = z.astype(np.result_type(z.dtype, np.complex64))
+    circle = np.exp(1j * angles).astype(w.dtype)
+
+    def add(totals, shift):
+        values = _quotients(w + shift, numpy)
+        values = [value.real if real else value for value in values]
+        return [t + value for t, value in zip(totals, values, strict=True)], None
+
     # One point after the other: all at once would be 32 fields of memory.
-    for shift in np.exp(1j * angles):
-        w = z.astype(dtype) + complex(shift)
-        # Powers of 1/w, since w³ overflows in single precision.
-        r = 1.0 / w
-        e = numpy.exp(w)
-        values = (
-            r * (numpy.exp(w * 0.5) - 1.0),
-            r * (r * (r * (e * (4.0 + w * (w - 3.0)) - 4.0) - 1.0)),
-            2.0 * r * (r * (1.0 + e + r * 2.0 * (1.0 - e))),
-            r * (-1.0 + r * (r * (e * (4.0 - w) - 4.0) - 3.0)),
-        )
-        totals = [
-            total + (value.real if real else value)
-            for total, value in zip(totals, values, strict=True)
-        ]
-    return tuple(total / count for total in totals)
+    totals = [numpy.zeros_like(z)] * 4
+    if numpy is jnp:
+        totals, _ = jax.lax.scan(add, totals, circle)
+    else:
+        for shift in circle:
+            totals, _ = add(totals, shift)
+    return [total / count for total in totals]
+
+
+def _quotients(w: Any, numpy: Any) -> list[Any]:
+    """The same as they are written, w being away from 0."""
+    # Powers of 1/w, since w³ overflows in single precision.
+    r, e = 1.0 / w, numpy.exp(w)
+    return [
+        r * (numpy.exp(w * 0.5) - 1.0),
+        r * (r * (r * (e * (4.0 + w * (w - 3.0)) - 4.0) - 1.0)),
+        2.0 * r * (r * (1.0 + e + r * 2.0 * (1.0 - e))),
+        r * (-1.0 + r * (r * (e * (4.0 - w) - 4.0) - 3.0)),
+    ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -164,7 +165,7 @@ class AbstractEvolution(eqx.Module):
         if not finite.all():
             sample, save = (int(i) for i in np.argwhere(~finite)[0])
             raise BlowUpError(
-                f"{type(self).__name__}: {int((~finite.all(1)).sum())} of {len(saved)} "
+                f"{type(self).__name__}: {np.count_nonzero(~np.all(finite, axis=-1))} of {len(saved)} "
                 f"solutions are not finite; sample {first + sample} is not at "
                 f"t = {times[save]:.6g}. {self._advice()}"
             )
@@ -179,18 +180,22 @@ class AbstractSemilinear(AbstractEvolution):
     Errors in space fall faster than any power of the spacing once the solution is
     resolved, those in time as `time_step`⁴; halve either to see what is left. The
     solve is on a grid `refine` times finer, from the trigonometric interpolant of
-    u(0), and is saved at the nodes of `grid`. Products see two thirds of the modes,
-    so that those of two fields have no aliases.
+    u(0), and is saved at the nodes of `grid`.
 
     Without `jit` around it, `solve` computes the method's coefficients in double
     precision even where u0 is in single.
 
-    **Promises**, as fields: besides `grid` and `final_time`, `time_step`, the longest
-    step (each saving interval is divided into equal ones), and `refine`.
+    **Promises**, as fields, besides `grid` and `final_time`:
+
+    - `time_step`: the longest step; each saving interval is divided into equal ones.
+    - `refine`: nodes of the solve per node of the grid and axis.
+    - `kept`: the fraction of the modes per axis that N sees and gives. With 2/3
+        products of two fields have no aliases.
     """
 
     time_step: eqx.AbstractVar[float]
     refine: eqx.AbstractVar[int]
+    kept: eqx.AbstractVar[float]
 
     @abc.abstractmethod
     def symbol(self, squares: Any) -> Any:
@@ -207,7 +212,7 @@ class AbstractSemilinear(AbstractEvolution):
     ) -> Float[Array, "saves *space"]:
         """As `solve`, finite or not."""
         num_points = tuple(n * self.refine for n in self.grid.shape)
-        space = FourierSpace(num_points, self.grid.extent)
+        space = FourierSpace(num_points, self.grid.extent, self.kept)
         interval = self.final_time / num_saves
         # A hair less, so that rounding does not add a step.
         num_steps = max(1, math.ceil(interval / self.time_step * (1 - 1e-9)))

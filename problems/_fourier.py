@@ -44,7 +44,7 @@ class FourierSpace(eqx.Module):
     def mask(self) -> np.ndarray:
         """True at the modes that are kept in products."""
         inside = [
-            np.abs(index) < self.kept * n / 2 if self.kept < 1 else np.abs(index) <= n
+            (np.abs(index) < self.kept * n / 2) | (self.kept == 1)
             for n, index in zip(self.num_points, self.indices(), strict=True)
         ]
         return np.logical_and.reduce(np.broadcast_arrays(*inside))

@@ -32,9 +32,10 @@ class KuramotoSivashinsky(AbstractSemilinear):
         `SquaredExponentialField(1.0, 4.0)`, analytic; the attractor, where u is
         between about −3.5 and 3.5, is reached within some 50 units of time.
     - `final_time`: default 50.
-    - `time_step`: the longest step. Default 0.05.
-    - `refine`: nodes of the solve per node of the grid and axis. Default 1: 128 nodes
-        carry the waves of L = 32π, with about 11 nodes each, to 1e-5 of their size.
+    - `time_step`: the longest step. Default 0.025, which leaves errors in time of 3e-5 at
+        t = 50.
+    - `refine`: nodes of the solve per node of the grid and axis. Default 2, which for
+        the other defaults leaves errors in space of 3e-6 at t = 50 (1 leaves 0.3).
 
     **Raises:** `ValueError` for arguments out of their ranges.
 
@@ -58,6 +59,7 @@ class KuramotoSivashinsky(AbstractSemilinear):
     final_time: float = eqx.field(static=True)
     time_step: float = eqx.field(static=True)
     refine: int = eqx.field(static=True)
+    kept: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -65,8 +67,8 @@ class KuramotoSivashinsky(AbstractSemilinear):
         extent: float = 32 * math.pi,
         initial_field: AbstractRandomField | None = None,
         final_time: float = 50.0,
-        time_step: float = 0.05,
-        refine: int = 1,
+        time_step: float = 0.025,
+        refine: int = 2,
     ):
         self.grid = periodic_grid(num_points, extent, axes=(1,))
         if initial_field is None:
@@ -75,6 +77,7 @@ class KuramotoSivashinsky(AbstractSemilinear):
         self.final_time = positive("final_time", final_time)
         self.time_step = positive("time_step", time_step)
         self.refine = refinement(refine)
+        self.kept = 2 / 3
 
     def initial(self, *, key: PRNGKeyArray) -> Float[Array, " n"]:
         """A random u(0), of `initial_field`, less its mean."""

@@ -61,6 +61,7 @@ class NavierStokesVorticity(AbstractSemilinear):
     final_time: float = eqx.field(static=True)
     time_step: float = eqx.field(static=True)
     refine: int = eqx.field(static=True)
+    kept: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class NavierStokesVorticity(AbstractSemilinear):
         self.final_time = positive("final_time", final_time)
         self.time_step = positive("time_step", time_step)
         self.refine = refinement(refine)
+        self.kept = 2 / 3
 
     def initial(self, *, key: PRNGKeyArray) -> Float[Array, "n m"]:
         """A random ω(0), of `initial_field`, less its mean."""
