@@ -1,4 +1,4 @@
-"""Benchmarks, one file per family: PDEs, linear systems, ODEs and time series.
+"""Benchmarks, one file per family: PDEs, also in time, linear systems, ODEs, series.
 
 And the command line.
 """
@@ -21,6 +21,10 @@ from ._evolution import (
     AbstractEvolution as AbstractEvolution,
     AbstractSemilinear as AbstractSemilinear,
     BlowUpError as BlowUpError,
+)
+from ._evolution_registry import (
+    evolution_names as evolution_names,
+    get_evolution as get_evolution,
 )
 from ._finite_elements import (
     AbstractFiniteElements as AbstractFiniteElements,

@@ -30,9 +30,9 @@ class AllenCahn(AbstractSemilinear):
     - `final_time`: default 1, when the phases have parted.
     - `time_step`: the longest step. Default 5e-3, which leaves errors in time of 1e-8;
         it need not follow the spacing.
-    - `refine`: nodes of the solve per node of the grid and axis. Default 4, which on 256
-        nodes leaves errors in space of 3e-5 (2 leaves 6e-3: the default walls are as
-        thin as 1.6 nodes). 1 will do where the grid itself has ten nodes in a wall.
+    - `refine`: nodes of the solve per node of the grid and axis. Default 4, which on
+        256 nodes leaves errors in space of 3e-5 (2 leaves 6e-3: the default walls are
+        as thin as 1.6 nodes). 1 will do where the grid itself has ten nodes in a wall.
     - `kept`: fraction of the modes per axis that the cube is taken of and has. Default
         2/3; 1/2 removes all aliases, at the price of resolution, and 1 none.
 

@@ -10,7 +10,7 @@ import jax.core
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Complex, Float, PRNGKeyArray
+from jaxtyping import Array, Complex, Float, PRNGKeyArray, Shaped
 
 from sciml.data import Dataset
 from sciml.grids import Grid
@@ -57,7 +57,7 @@ class AbstractEvolution(eqx.Module):
         return self.final_time * np.arange(1, num_saves + 1) / num_saves
 
     def solve(
-        self, u0: Float[Array, "*space"], *, num_saves: int = 1
+        self, u0: Shaped[Array, "*space"], *, num_saves: int = 1
     ) -> Float[Array, "saves *space"]:
         """u at `times(num_saves)`, in the precision of u0.
 
@@ -164,9 +164,10 @@ class AbstractEvolution(eqx.Module):
         finite = np.isfinite(saved).reshape(*saved.shape[:2], -1).all(-1)
         if not finite.all():
             sample, save = (int(i) for i in np.argwhere(~finite)[0])
+            count = np.count_nonzero(~np.all(finite, axis=-1))
             raise BlowUpError(
-                f"{type(self).__name__}: {np.count_nonzero(~np.all(finite, axis=-1))} of {len(saved)} "
-                f"solutions are not finite; sample {first + sample} is not at "
+                f"{type(self).__name__}: {count} of {len(saved)} solutions "
+                f" are not finite; sample {first + sample} is not at "
                 f"t = {times[save]:.6g}. {self._advice()}"
             )
 

@@ -32,8 +32,8 @@ class KuramotoSivashinsky(AbstractSemilinear):
         `SquaredExponentialField(1.0, 4.0)`, analytic; the attractor, where u is
         between about −3.5 and 3.5, is reached within some 50 units of time.
     - `final_time`: default 50.
-    - `time_step`: the longest step. Default 0.025, which leaves errors in time of 3e-5 at
-        t = 50.
+    - `time_step`: the longest step. Default 0.025, which leaves errors in time of 3e-5
+        at t = 50.
     - `refine`: nodes of the solve per node of the grid and axis. Default 2, which for
         the other defaults leaves errors in space of 3e-6 at t = 50 (1 leaves 0.3).
 
