@@ -30,7 +30,8 @@ class Burgers(AbstractSemilinear):
         that is random as well and drifts the whole.
     - `final_time`: default 1, when most samples have formed their layers.
     - `time_step`: the longest step. Default 1e-3, which leaves errors in time below
-        1e-6 for the defaults; take it in proportion to the spacing of the solve.
+        1e-6 for the other defaults, and in space none that is seen; take it in
+        proportion to the spacing of the solve.
     - `refine`: nodes of the solve per node of the grid and axis. Default 2.
 
     **Raises:** `ValueError` for arguments out of their ranges.

@@ -192,6 +192,34 @@ class AbstractSemilinear(AbstractEvolution):
     - `refine`: nodes of the solve per node of the grid and axis.
     - `kept`: the fraction of the modes per axis that N sees and gives. With 2/3
         products of two fields have no aliases.
+
+    !!! example
+
+        ```python
+        import jax.numpy as jnp
+        import jax.random as jr
+        import problems
+        from sciml.grids import Grid, Periodic, SquaredExponentialField
+
+        class FisherKPP(problems.AbstractSemilinear):
+            grid: Grid = Grid(64, boundary=Periodic())
+            diffusivity: float = 1e-3
+            final_time: float = 2.0
+            time_step: float = 0.02
+            refine: int = 1
+            kept: float = 2 / 3
+
+            def initial(self, *, key):
+                return SquaredExponentialField().sample(self.grid, key=key) ** 2
+
+            def symbol(self, squares):
+                return 1.0 - self.diffusivity * squares
+
+            def nonlinear(self, v, space):
+                return -space.coefficients(space.field(v) ** 2)
+
+        data = FisherKPP().dataset(4, num_saves=2, key=jr.key(0))
+        ```
     """
 
     time_step: eqx.AbstractVar[float]
@@ -218,12 +246,15 @@ class AbstractSemilinear(AbstractEvolution):
         # A hair less, so that rounding does not add a step.
         num_steps = max(1, math.ceil(interval / self.time_step * (1 - 1e-9)))
         squares = space.squares()
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self)):
-            own = jax.tree.map(lambda leaf: leaf.astype(u0.dtype), self)
-            symbol = own.symbol(jnp.asarray(squares, u0.dtype))
+        parameters, rest = eqx.partition(self, eqx.is_inexact_array)
+        leaves = jax.tree.leaves(parameters)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            convert = lambda leaf: leaf.astype(u0.dtype)
+            squares = jnp.asarray(squares, u0.dtype)
         else:
-            own = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), self)
-            symbol = own.symbol(squares)
+            convert = lambda leaf: np.asarray(leaf, np.float64)
+        own = eqx.combine(jax.tree.map(convert, parameters), rest)
+        symbol = own.symbol(squares)
         dtype = np.result_type(u0.dtype, np.complex64)
         step = ETDRK4(symbol, interval / num_steps, dtype)
         return _march(self, step, space, u0, num_steps, num_saves)

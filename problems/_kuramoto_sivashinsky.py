@@ -20,8 +20,8 @@ class KuramotoSivashinsky(AbstractSemilinear):
 
     Long waves grow, short ones decay, and u u_x hands energy from those to these. The
     mean is conserved; L decides how chaotic it is: 22 a little, 32π very. Trajectories
-    part like e^{t/20} or so, up to e^{t/10} for large L, so that in single precision,
-    or with another step, none can be followed for more than about 150 units of time.
+    part by a factor of e within 10 to 20 units of time, so that in single precision, or
+    with another step, none can be followed for more than about 150.
     Solved by a Fourier method and ETDRK4 (`problems.AbstractSemilinear`).
 
     **Arguments:**

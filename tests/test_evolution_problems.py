@@ -12,7 +12,7 @@ import scipy.io
 
 import problems
 from sciml.data import Dataset
-from sciml.grids import GaussianField, SquaredExponentialField
+from sciml.grids import GaussianField, Grid, Periodic, SquaredExponentialField
 
 SMALL = {
     "advection": functools.partial(problems.Advection, 16, 0.3),
@@ -184,6 +184,37 @@ def test_names():
         assert text and isinstance(problem, type(SMALL[name]()))
     with pytest.raises(ValueError, match="'burger'; known are .* Did you mean 'burg"):
         problems.get_evolution("burger")
+
+
+def test_a_problem_of_ones_own():
+    """Fisher and Kolmogorov's equation, with fields as a dataclass has them."""
+
+    class FisherKPP(problems.AbstractSemilinear):
+        grid: Grid = Grid(16, boundary=Periodic())
+        diffusivity: float = 1e-3
+        final_time: float = 2.0
+        time_step: float = 0.02
+        refine: int = 1
+        kept: float = 2 / 3
+
+        def initial(self, *, key):
+            return jnp.full(self.grid.shape, jr.uniform(key))
+
+        def symbol(self, squares):
+            return 1.0 - self.diffusivity * squares
+
+        def nonlinear(self, v, space):
+            return -space.coefficients(space.field(v) ** 2)
+
+    data = FisherKPP().dataset(3, key=jr.key(0))
+    expected = 1 / (1 + (1 / data.inputs - 1) * np.exp(-2))
+    np.testing.assert_allclose(data.targets, expected, rtol=1e-7)
+
+    class Unfinished(problems.AbstractSemilinear):
+        time_step: float = 0.02
+
+    with pytest.raises(TypeError, match="abstract"):
+        Unfinished()  # pyright: ignore[reportCallIssue, reportAbstractUsage]
 
 
 # --- advection ------------------------------------------------------------------------
