@@ -116,7 +116,7 @@ def test_transforms(name, getkey):
     "name, step",
     [
         ("allen-cahn", 0.05),
-        ("burgers", 0.02),
+        ("burgers", 0.01),
         ("kuramoto-sivashinsky", 0.05),
         ("navier-stokes", 0.1),
     ],
