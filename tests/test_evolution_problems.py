@@ -116,7 +116,7 @@ def test_transforms(name, getkey):
     "name, step",
     [
         ("allen-cahn", 0.05),
-        ("burgers", 0.01),
+        ("burgers", 0.005),
         ("kuramoto-sivashinsky", 0.05),
         ("navier-stokes", 0.1),
     ],
