@@ -1,9 +1,12 @@
-"""Benchmarks, one file per family: PDEs, linear systems, ODEs and time series.
+"""Benchmarks, one file per family: PDEs, also in time, linear systems, ODEs, series.
 
 And the command line.
 """
 
+from ._advection import Advection as Advection
+from ._allen_cahn import AllenCahn as AllenCahn
 from ._anisotropic import AnisotropicDiffusion as AnisotropicDiffusion
+from ._burgers import Burgers as Burgers
 from ._diffusion import Darcy as Darcy, Diffusion as Diffusion
 from ._diffusion_family import (
     AbstractDiffusion as AbstractDiffusion,
@@ -13,6 +16,15 @@ from ._digits import load_digits as load_digits
 from ._elasticity import (
     LinearElasticity as LinearElasticity,
     rigid_body_modes as rigid_body_modes,
+)
+from ._evolution import (
+    AbstractEvolution as AbstractEvolution,
+    AbstractSemilinear as AbstractSemilinear,
+    BlowUpError as BlowUpError,
+)
+from ._evolution_registry import (
+    evolution_names as evolution_names,
+    get_evolution as get_evolution,
 )
 from ._finite_elements import (
     AbstractFiniteElements as AbstractFiniteElements,
@@ -28,11 +40,13 @@ from ._japanese_vowels import (
     drop_observations as drop_observations,
     load_japanese_vowels as load_japanese_vowels,
 )
+from ._kuramoto_sivashinsky import KuramotoSivashinsky as KuramotoSivashinsky
 from ._lotka_volterra import (
     LotkaVolterra as LotkaVolterra,
     load_lynx_hare as load_lynx_hare,
 )
 from ._matrices import load_matrix as load_matrix, matrix_names as matrix_names
+from ._navier_stokes import NavierStokesVorticity as NavierStokesVorticity
 from ._ode_registry import get_ode as get_ode, ode_names as ode_names
 from ._poisson import Poisson as Poisson
 from ._registry import (

@@ -81,8 +81,10 @@ def test_list(capsys):
     code, out, err = run("list --json", capsys)
     catalogue = strict_json(out)
     assert code == 0 and err == ""
-    titles = ["problems", "initial-value problems", "solvers", "preconditioners"]
-    assert list(catalogue) == [*titles, "models", "benchmarks"]
+    titles = ["problems", "time-dependent problems", "initial-value problems"]
+    titles += ["solvers", "preconditioners", "models", "benchmarks"]
+    assert list(catalogue) == titles
+    assert catalogue["time-dependent problems"] == problems.evolution_names()
     assert catalogue["initial-value problems"] == problems.ode_names()
     assert "darcy" in catalogue["problems"] and "CG" in catalogue["solvers"]
     assert {"Jacobi", "Multigrid"} <= set(catalogue["preconditioners"])

@@ -16,7 +16,7 @@ class List:
         """Print the catalogue."""
         from sciml import linear, neural_operators, preconditioners
 
-        from .. import ode_names, problem_names, system_names
+        from .. import evolution_names, ode_names, problem_names, system_names
         from ._train import MODELS
         from .bench import BENCHMARKS
 
@@ -31,6 +31,7 @@ class List:
 
         catalogue = {
             "problems": problem_names() | system_names(),
+            "time-dependent problems": evolution_names(),
             "initial-value problems": ode_names(),
             "solvers": builders(linear, linear.AbstractKrylov),
             "preconditioners": builders(preconditioners, linear.AbstractPreconditioner),
