@@ -167,7 +167,7 @@ class AbstractEvolution(eqx.Module):
             count = np.count_nonzero(~np.all(finite, axis=-1))
             raise BlowUpError(
                 f"{type(self).__name__}: {count} of {len(saved)} solutions "
-                f" are not finite; sample {first + sample} is not at "
+                f"are not finite; sample {first + sample} is not at "
                 f"t = {times[save]:.6g}. {self._advice()}"
             )
 
