@@ -28,7 +28,7 @@ class UnrolledRungeKutta(AbstractTransparentSolver):
     are: each of them reads and writes the array of all, and so does its derivative.
     Here each stage is a part of the program of its own. The steps are the same but for
     rounding, and so are error estimates and dense output. Of a network with one hidden
-    layer of a hundred the gradient takes two thirds of the time; a field that takes
+    layer of a hundred the gradient takes three quarters of the time; a field that takes
     long to compile takes as much longer as there are stages.
 
     **Arguments:**
