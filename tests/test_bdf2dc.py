@@ -195,7 +195,7 @@ def along(function, derivative_step=1e-4):
     "order, adjoint",
     [
         (4, dfx.RecursiveCheckpointAdjoint()),
-        (4, dfx.DirectAdjoint()),
+        pytest.param(4, dfx.DirectAdjoint(), marks=pytest.mark.slow),
         (3, dfx.ForwardMode()),
     ],
     ids=["checkpoints", "direct", "forward"],

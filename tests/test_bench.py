@@ -40,6 +40,7 @@ def test_csr_is_the_dense_matrix(name, getkey):
     assert matrix.nnz == np.count_nonzero(dense)  # no zeros and no duplicates
 
 
+@pytest.mark.slow
 def test_csr_of_a_galerkin_stencil(getkey):
     # Couplings along the diagonals as well.
     problem = problems.Diffusion((9, 9), contrast=100.0)

@@ -155,6 +155,7 @@ def test_regularised_neural_ode(capsys):
     assert "Bosh3 at 1e-07" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_latent_ode_irregular_series(capsys):
     numbers = run("latent_ode_irregular_series")
     assert numbers["interpolation_error"] == pytest.approx(0.0491, abs=1e-3)

@@ -219,6 +219,7 @@ def test_local_steps_sum_to_the_global_price():
     np.testing.assert_allclose(sum(found.values()), total, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_local_through_the_implicit_adjoint_and_backwards_in_time():
     # A field with a steady state, and the adjoint that differentiates that.
     term = dfx.ODETerm(lambda t, y, rate: -rate * (y - 1.0))
