@@ -180,6 +180,10 @@ def test_the_command_is_repeatable_but_anonymous(monkeypatch):
     arguments = [str(home / "bin" / "sciml"), "bench", str(home / "a b"), "--seed", "1"]
     monkeypatch.setattr(sys, "argv", arguments)
     assert record().command == "sciml bench '~/a b' --seed 1"
+    arguments[2:] = ["--plot", "/some/where/plots", "--data=/some/where", "runs/x"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    expected = "sciml bench --plot '…/plots' '--data=…/where' runs/x"
+    assert record().command == expected
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,19 @@ def _now() -> str:
 
 
 def _command() -> str:
-    words = [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
-    return shlex.join(words).replace(str(pathlib.Path.home()), "~")
+    words = [pathlib.Path(sys.argv[0]).name, *map(_anonymous, sys.argv[1:])]
+    return shlex.join(words)
+
+
+def _anonymous(word: str) -> str:
+    """An argument; where one machine has its files is nobody else's business."""
+    option, equals, value = word.rpartition("=")
+    path, home = pathlib.Path(value), pathlib.Path.home()
+    if not path.is_absolute():
+        return word
+    if path.is_relative_to(home):
+        return f"{option}{equals}{pathlib.Path('~') / path.relative_to(home)}"
+    return f"{option}{equals}…/{path.name}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Record:
         numbers, strings, None, and NumPy or JAX arrays and scalars, real ones.
     - `seeds`: the seeds that the command was given, by name. Default none.
     - `command`: what to type to repeat it. Default: this process's command line, the
-        home folder written as `~`.
+        home folder written as `~`, and of other absolute paths only the last part.
     - `machine`: default `sciml.evaluation.machine()`, now.
     - `time`: when, in UTC, as ISO 8601. Default now.
 
