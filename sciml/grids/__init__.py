@@ -47,4 +47,8 @@ from ._random_fields import (
     TwoPhaseField as TwoPhaseField,
 )
 from ._stencil import SymmetricStencil as SymmetricStencil, half_offsets as half_offsets
-from ._transfer import close_field as close_field, interpolate as interpolate
+from ._transfer import (
+    close_field as close_field,
+    interpolate as interpolate,
+    resample as resample,
+)

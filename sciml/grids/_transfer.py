@@ -63,13 +63,39 @@ def interpolate(
 
     **Returns:** the field on the target, of shape (…, `target.num_points`).
     """
+    _check_grids("interpolate", field, source, target)
+    closed = close_field(field, source)
+    return target.impose(_interpolated(closed, source, target, closed=True))
+
+
+def resample(
+    field: Float[Array, "..."], source: Grid, target: Grid
+) -> Float[Array, "..."]:
+    """Multilinear interpolation of a coefficient, which has no boundary data.
+
+    As `interpolate`, but what the boundary conditions say of the solution is not used:
+    beyond the last stored node of a side the field is continued as a constant. Where
+    the target's nodes are among the source's the values there are kept bit for bit.
+
+    **Arguments:**
+
+    - `field`: shape `source.num_points`, or with leading axes in front.
+    - `source`, `target`: grids with the same extent, origin and periodic axes.
+
+    **Returns:** the field on the target, of shape (…, `target.num_points`).
+    """
+    _check_grids("resample", field, source, target)
+    return _interpolated(field, source, target, closed=False)
+
+
+def _check_grids(name: str, field: Array, source: Grid, target: Grid) -> None:
     if (source.extent, source.origin, source.periodic) != (
         target.extent,
         target.origin,
         target.periodic,
     ):
         raise ValueError(
-            "interpolate: the grids cover different boxes: extent "
+            f"{name}: the grids cover different boxes: extent "
             f"{source.extent} and {target.extent}, origin {source.origin} and "
             f"{target.origin}, periodic {source.periodic} and {target.periodic}."
         )
@@ -77,16 +103,19 @@ def interpolate(
         raise ValueError(
             f"field: expected trailing shape {source.num_points}, got {field.shape}."
         )
+
+
+def _interpolated(field: Array, source: Grid, target: Grid, closed: bool) -> Array:
+    """Axis by axis, from the stored nodes or from all of them."""
     lead = field.ndim - source.ndim
-    closed = close_field(field, source)
     for axis in range(source.ndim):
-        old = source.coordinates(axis, closed=True)
+        old = source.coordinates(axis, closed=closed)
         if source.periodic[axis]:
-            first = closed[(slice(None),) * (lead + axis) + (slice(0, 1),)]
-            closed = jnp.concatenate([closed, first], lead + axis)
+            first = field[(slice(None),) * (lead + axis) + (slice(0, 1),)]
+            field = jnp.concatenate([field, first], lead + axis)
             old = np.append(old, source.origin[axis] + source.extent[axis])
-        closed = _interpolate_axis(closed, lead + axis, old, target.coordinates(axis))
-    return target.impose(closed)
+        field = _interpolate_axis(field, lead + axis, old, target.coordinates(axis))
+    return field
 
 
 def close_field(field: Float[Array, "..."], grid: Grid) -> Float[Array, "..."]:

@@ -7,10 +7,15 @@ from ._fno import (
     NodeCoordinates as NodeCoordinates,
     SpectralConvolution as SpectralConvolution,
 )
-from ._mgno import MgNO as MgNO, MultigridOperator as MultigridOperator
+from ._layer_norms import LayerNormMultigridOperator as LayerNormMultigridOperator
+from ._mgno import MgNO as MgNO
 from ._mgno_level import (
     AbstractRestriction as AbstractRestriction,
     FieldRestriction as FieldRestriction,
     ResidualRestriction as ResidualRestriction,
 )
+from ._mgno_stepper import MgNOStepper as MgNOStepper
+from ._multigrid_operator import MultigridOperator as MultigridOperator
 from ._normalised import Normalised as Normalised, normalised as normalised
+from ._transferred import Transferred as Transferred
+from ._widening_mgno import WideningMgNO as WideningMgNO

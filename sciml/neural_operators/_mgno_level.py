@@ -81,6 +81,7 @@ class AbstractRestriction(eqx.Module):
         self,
         convolution: NewConvolution,
         channels: tuple[int, int],
+        coarse_channels: tuple[int, int],
         *,
         key: PRNGKeyArray,
     ) -> Callable[[Field, Field], tuple[Field | None, Field]]:
@@ -90,7 +91,7 @@ class AbstractRestriction(eqx.Module):
 
         - `convolution`: `convolution(in_channels, out_channels, stride=1, key=key)`
             makes a 3-node convolution with the grid's boundary.
-        - `channels`: those of f and of u.
+        - `channels`, `coarse_channels`: those of f and of u on the two levels.
         - `key`: draws the parameters.
         """
 
@@ -134,13 +135,14 @@ class FieldRestriction(AbstractRestriction):
         """Whether the coarser level's u starts as zero: False."""
         return False
 
-    def build(self, convolution, channels, *, key) -> FieldTransfer:
+    def build(self, convolution, channels, coarse_channels, *, key) -> FieldTransfer:
         """Π and R."""
         of_f, of_u = channels
+        coarse_f, coarse_u = coarse_channels
         u_key, f_key = jr.split(key)
         return FieldTransfer(
-            convolution(of_u, of_u, stride=2, key=u_key),
-            convolution(of_f, of_f, stride=2, key=f_key),
+            convolution(of_u, coarse_u, stride=2, key=u_key),
+            convolution(of_f, coarse_f, stride=2, key=f_key),
         )
 
 
@@ -160,13 +162,13 @@ class ResidualRestriction(AbstractRestriction):
         """Whether the coarser level's u starts as zero: True."""
         return True
 
-    def build(self, convolution, channels, *, key) -> ResidualTransfer:
+    def build(self, convolution, channels, coarse_channels, *, key) -> ResidualTransfer:
         """A′ and R."""
         of_f, of_u = channels
         operator_key, f_key = jr.split(key)
         return ResidualTransfer(
             convolution(of_u, of_f, key=operator_key),
-            convolution(of_f, of_f, stride=2, key=f_key),
+            convolution(of_f, coarse_channels[0], stride=2, key=f_key),
         )
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Shaped
 from .._serialisation import register
 from ..grids._boundary import BoundaryPair
 from ._sample import floating, grid_of
+from ._transferred import Transferred
 
 Statistic = tuple[float, ...]
 
@@ -105,6 +106,13 @@ class Normalised(eqx.Module):
         if getattr(self.model, "boundary", None) is None:
             return y
         return grid_of(y.shape[1:], self.boundary).impose(y)
+
+    def transfer(self, factor: int = 2) -> Transferred:
+        """The same operator on grids whose spacing is `factor` times finer.
+
+        See `Transferred`, whose shortcut this is.
+        """
+        return Transferred(self, factor)
 
 
 def normalised(
