@@ -35,6 +35,7 @@ from ._helmholtz import (
     Helmholtz as Helmholtz,
     ImpedanceHelmholtz as ImpedanceHelmholtz,
 )
+from ._helmholtz_waves import HelmholtzWaves as HelmholtzWaves
 from ._japanese_vowels import (
     LabelledSeries as LabelledSeries,
     drop_observations as drop_observations,

@@ -4,7 +4,14 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sciml.grids import LogNormalField, SquaredExponentialField
+from sciml.grids import (
+    AbstractRandomField,
+    GaussianField,
+    LogNormalField,
+    SquaredExponentialField,
+    TrigonometricField,
+    TwoPhaseField,
+)
 
 from ._anisotropic import AnisotropicDiffusion
 from ._diffusion import Darcy, Diffusion
@@ -60,6 +67,28 @@ _PROBLEMS: dict[str, tuple[Callable[..., AbstractElliptic], dict[str, Any], str]
         Darcy,
         {"num_points": (64, 64)},
         "−∇·(a∇u) = 1, two phases: the surrogate benchmark",
+    ),
+    "darcy-smooth": (
+        Diffusion,
+        {"num_points": (209, 209), "coefficient": TwoPhaseField(3.0, 12.0)},
+        "the Fourier neural operator's Darcy flow: a ∈ {3, 12}, large grains",
+    ),
+    "darcy-rough": (
+        Diffusion,
+        {
+            "num_points": (255, 255),
+            "coefficient": TwoPhaseField(2.0, 12.0, GaussianField(tau=5.0)),
+        },
+        "MgNO's rough Darcy flow: a ∈ {2, 12}, smaller grains",
+    ),
+    "darcy-multiscale": (
+        Diffusion,
+        {
+            "num_points": (255, 255),
+            "coefficient": TrigonometricField(),
+            "extent": 2.0,
+        },
+        "MgNO's multiscale Darcy flow: a oscillates on six scales",
     ),
 }
 
@@ -124,6 +153,8 @@ def get_problem(
     if contrast is not None:
         if make in (Poisson, AnisotropicDiffusion):
             raise ValueError(f"contrast: {name!r} has a constant coefficient.")
+        if isinstance(arguments.get("coefficient"), AbstractRandomField):
+            raise ValueError(f"contrast: the coefficient of {name!r} has its own.")
         arguments["contrast"] = contrast
     return make(**arguments)
 

@@ -106,6 +106,29 @@ class Dataset(eqx.Module):
             )
         return self[:num_first], self[num_first:]
 
+    def coarsen(self, factor: int = 2) -> "Dataset":
+        """The same samples at the nodes of a grid that is `factor` times coarser.
+
+        Values are kept, not averaged: with solutions of a fine grid these are data for
+        a coarse one without the coarse grid's error of discretisation.
+
+        **Arguments:**
+
+        - `factor`: a power of two.
+
+        **Raises:** `DataError` where coarse nodes would not be nodes of this grid, and
+        without a grid.
+        """
+        if self.grid is None:
+            raise DataError("coarsen: these samples are no fields, there is no grid.")
+        if isinstance(factor, bool) or factor < 1 or factor & (factor - 1):
+            raise DataError(f"factor: expected a power of two, got {factor!r}.")
+        data = self
+        while factor > 1:
+            data = _coarsened(data)
+            factor //= 2
+        return data
+
     def as_floating(self) -> "Dataset":
         """The same with boolean and integer fields as floating-point numbers.
 
@@ -128,6 +151,30 @@ class Dataset(eqx.Module):
             (inputs, targets),
             is_leaf=lambda leaf: leaf is None,
         )
+
+
+def _coarsened(data: Dataset) -> Dataset:
+    """Every second node per axis, of grids that are nested."""
+    grid = data.grid
+    coarse = grid.coarsen()
+    index: list[Any] = [slice(None), slice(None)]
+    for axis in range(grid.ndim):
+        fine, wanted = grid.coordinates(axis), coarse.coordinates(axis)
+        start = int(np.argmin(np.abs(fine - wanted[0])))
+        kept = slice(start, start + 2 * len(wanted), 2)
+        found = fine[kept]
+        if (
+            len(found) != len(wanted)
+            or np.abs(found - wanted).max() > 1e-9 * (grid.extent[axis])
+        ):
+            raise DataError(
+                f"coarsen: axis {axis} with {len(fine)} nodes has an odd number of "
+                "intervals, so that the nodes of the coarser grid are not among them."
+            )
+        index.append(kept)
+    keep = tuple(index)
+    targets = None if data.targets is None else data.targets[keep]
+    return Dataset(data.inputs[keep], targets, coarse)
 
 
 def _to_floating(array: Any, dtype: Any) -> Any:

@@ -52,3 +52,4 @@ from ._transfer import (
     interpolate as interpolate,
     resample as resample,
 )
+from ._trigonometric_field import TrigonometricField as TrigonometricField
