@@ -36,6 +36,11 @@ from ._helmholtz import (
     ImpedanceHelmholtz as ImpedanceHelmholtz,
 )
 from ._helmholtz_waves import HelmholtzWaves as HelmholtzWaves
+from ._implicit_steps import (
+    AbstractImplicitStep as AbstractImplicitStep,
+    HeatStep as HeatStep,
+    PressureStep as PressureStep,
+)
 from ._japanese_vowels import (
     LabelledSeries as LabelledSeries,
     drop_observations as drop_observations,

@@ -9,7 +9,7 @@ import lineax as lx
 from jaxtyping import Array, ArrayLike, Float
 
 from ._problem import AbstractLinearProblem
-from .grids._check import check_field, check_positive
+from .grids._check import check_field
 from .linear import CG, AbstractPreconditioner, Solution, linear_solve
 from .preconditioners import Multigrid
 
@@ -23,6 +23,7 @@ def predict(
     preconditioner: AbstractPreconditioner | lx.AbstractLinearOperator | None = None,
     max_steps: int = 500,
     throw: bool = True,
+    compare: bool = False,
 ) -> Solution:
     """Solve A(a) u = b from a model's prediction, to the tolerance that was asked for.
 
@@ -36,19 +37,27 @@ def predict(
 
     - `model`: maps `problem.inputs(a)`, shape (channels, *space), to (1, *space).
     - `problem`: the problem, see `sciml.AbstractLinearProblem`.
-    - `coefficient`: a, a field on the problem's grid.
+    - `coefficient`: a, a field on the problem's grid; the state before it where the
+        problem is an implicit time step (`problems.HeatStep`).
     - `rtol`: relative tolerance of the residual. Default that of `sciml.CG`: 1e-8 in
         float64, 1e-5 or the rounding floor in float32.
     - `preconditioner`: default `Multigrid()`.
     - `max_steps`: of the conjugate gradients; static.
     - `throw`: raise where the solve fails (default), or say so in `result`.
+    - `compare`: also solve from zero, to tell what the prediction saved. Default False,
+        since that costs more than the answer.
 
     **Returns:** a `Solution`. Besides those of `sciml.CG` its statistics are
 
     - `surrogate`: the prediction, with exact boundary values;
     - `surrogate_relative_residual`: its ‖b − A u‖/‖b‖, 1 for the zero field. A
         prediction that is close but not smooth can exceed 1: A amplifies roughness;
-    - `surrogate_relative_error`: its ‖u − u*‖/‖u*‖ against the value returned.
+    - `surrogate_relative_error`: its ‖u − u*‖/‖u*‖ against the value returned;
+    - `surrogate_energy_error`: the same in the norm (uᵀA u)^½, in which conjugate
+        gradients converge. 1 is the zero field's: above that the prediction costs steps
+        instead of saving them;
+    - with `compare`, `num_steps_from_zero` and `steps_saved`, their difference from
+        `num_steps`; negative where the prediction cost steps.
 
     Derivatives with respect to the coefficient are those of the exact solution (see
     `sciml.linear_solve`); none flow into the model.
@@ -61,15 +70,15 @@ def predict(
         ```
     """
     field = check_field("coefficient", coefficient, problem.grid.num_points)
-    check_positive("coefficient", field)
+    problem.check_coefficient(field)
     solver = CG(rtol=rtol, max_steps=max_steps)
     if preconditioner is None:
         preconditioner = Multigrid()
-    return _predict(model, problem, field, solver, preconditioner, throw)
+    return _predict(model, problem, field, solver, preconditioner, throw, compare)
 
 
 @eqx.filter_jit
-def _predict(model, problem, field, solver, preconditioner, throw) -> Solution:
+def _predict(model, problem, field, solver, preconditioner, throw, compare) -> Solution:
     grid = problem.grid
     A, b = problem.assemble(field)
     inputs = problem.inputs(field)
@@ -87,16 +96,29 @@ def _predict(model, problem, field, solver, preconditioner, throw) -> Solution:
     solution = linear_solve(
         A, b, solver, preconditioner=preconditioner, x0=start, throw=throw
     )
-    size = jnp.sqrt(jnp.sum(b**2))
-    residual = jnp.sqrt(jnp.sum((b - A.mv(guess)) ** 2)) / size
-    error = jnp.sqrt(jnp.sum((guess - solution.value) ** 2))
-    stats = {
-        **solution.stats,
-        "surrogate": guess,
-        "surrogate_relative_residual": residual,
-        "surrogate_relative_error": error / jnp.sqrt(jnp.sum(solution.value**2)),
-    }
+    stats = {**solution.stats, **_quality(A, b, guess, solution.value)}
+    if compare:
+        # What fails from zero has taken all its steps, and is counted so.
+        start = grid.impose(jnp.zeros_like(guess))
+        plain = linear_solve(
+            A, b, solver, preconditioner=preconditioner, x0=start, throw=False
+        )
+        stats["num_steps_from_zero"] = plain.stats["num_steps"]
+        stats["steps_saved"] = plain.stats["num_steps"] - stats["num_steps"]
     return Solution(solution.value, solution.result, stats)
+
+
+def _quality(A, b, guess, u) -> dict[str, Array]:
+    """What the prediction was worth, u being the solution."""
+    norm = lambda v: jnp.sqrt(jnp.sum(v**2))
+    energy = lambda v: jnp.sqrt(jnp.sum(v * A.mv(v)))
+    error = guess - u
+    return {
+        "surrogate": guess,
+        "surrogate_relative_residual": norm(b - A.mv(guess)) / norm(b),
+        "surrogate_relative_error": norm(error) / norm(u),
+        "surrogate_energy_error": energy(error) / energy(u),
+    }
 
 
 def _parameter_dtype(model: Any, default):

@@ -9,6 +9,7 @@ import lineax as lx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .grids import Grid
+from .grids._check import check_positive
 
 
 class AbstractLinearProblem(eqx.Module):
@@ -33,6 +34,16 @@ class AbstractLinearProblem(eqx.Module):
     def inputs(self, coefficient: Float[Array, "*space"]) -> Float[Array, "1 *space"]:
         """What a surrogate sees of the coefficient: the field as one channel."""
         return coefficient[None]
+
+    def check_coefficient(self, coefficient: Float[Array, "*space"]) -> None:
+        """Refuse coefficients for which there is no problem, where they are known.
+
+        Here those that are not finite and positive; problems whose "coefficient" is
+        something else (the state before a time step) say so themselves.
+
+        **Raises:** `ValueError`.
+        """
+        check_positive("coefficient", coefficient)
 
     def linear_system(
         self,

@@ -81,6 +81,27 @@ def test_every_model_ends_at_the_solution(kind):
     np.testing.assert_allclose(reported, error, rtol=1e-5, atol=1e-8)
 
 
+def test_what_a_prediction_was_worth():
+    """The error in the energy norm, and steps saved against a solve from zero."""
+    _, matrix, _, exact = case()
+    zero = predict(np.where(np.arange(9)[:, None] == 0, 2.0, 0.0) + 0 * exact)
+    for kind, saves in (("close", True), ("far", False)):
+        guess = OUTPUTS[kind](exact)
+        out = predict(guess, compare=True)
+        guess = np.array(guess)
+        guess[0] = 2.0
+        error = np.ravel(guess - exact)
+        norm = lambda v: np.sqrt(v @ matrix @ v)
+        expected = norm(error) / norm(np.ravel(exact))
+        reported = float(out.stats["surrogate_energy_error"])
+        np.testing.assert_allclose(reported, expected, rtol=1e-5)
+        assert (reported < 1) == saves
+        saved = int(zero.stats["num_steps"]) - int(out.stats["num_steps"])
+        assert int(out.stats["steps_saved"]) == saved
+        assert (saved > 0) == saves
+    assert "steps_saved" not in zero.stats
+
+
 def test_a_better_model_saves_steps():
     exact = case()[-1]
     steps = {
