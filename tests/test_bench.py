@@ -8,7 +8,13 @@ import pytest
 
 import problems
 import sciml
-from problems.bench import bench_linear, bench_many, bench_products, make_system
+from problems.bench import (
+    bench_certified,
+    bench_linear,
+    bench_many,
+    bench_products,
+    make_system,
+)
 from problems.bench._contraction import contraction_factor
 from problems.bench._memory import peak_memory
 from sciml.grids import Dirichlet, Grid, Neumann, Periodic, diffusion_stencil
@@ -237,3 +243,16 @@ def test_products_and_many():
 def test_contraction():
     factor = contraction_factor((63, 63), Chebyshev(2))
     assert 0.02 < float(factor) <= 0.15
+
+
+@pytest.mark.slow
+def test_certified_predictions():
+    """Every answer is checked there; a model that learned a little saves steps."""
+    rows = bench_certified(num_points=15, num_samples=48, num_steps=60, num_cases=3)
+    assert rows[0]["coefficients"] == "as trained"
+    for row in rows:
+        assert row["met"] == row["cases"] == 3
+        assert row["ratio"] == row["steps"] / row["steps_from_zero"]
+        assert row["time"] > 0 and row["plain_time"] > 0
+    assert rows[0]["test_l2"] < 0.5 and rows[0]["error"] < 0.5
+    assert rows[0]["ratio"] <= 1

@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from .._common import ExitCode
+from ._certified import Certified
 from ._contraction import Contraction
 from ._darcy_small import DarcySmall
 from ._faults import Faults
@@ -23,6 +24,7 @@ BENCHMARKS = {
     "neural-odes": "penalties on the cost of a solve: accuracy, evaluations, times",
     "recorder": "what recording a solve costs, and a price on it; torch (--torch)",
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
+    "certified": "predictions finished by CG: is the residual met, what is saved",
     "faults": "every way a linear solve can fail: what solvers claim, and what is true",
 }
 
@@ -39,6 +41,7 @@ _Benchmark = (
     | Annotated[NeuralODEs, _called("neural-odes")]
     | Annotated[Recorder, _called("recorder")]
     | Annotated[DarcySmall, _called("darcy-small")]
+    | Annotated[Certified, _called("certified")]
     | Annotated[Faults, _called("faults")]
 )
 
