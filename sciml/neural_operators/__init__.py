@@ -17,5 +17,9 @@ from ._mgno_level import (
 from ._mgno_stepper import MgNOStepper as MgNOStepper
 from ._multigrid_operator import MultigridOperator as MultigridOperator
 from ._normalised import Normalised as Normalised, normalised as normalised
+from ._stable_fno import (
+    DepthwiseSpectralConvolution as DepthwiseSpectralConvolution,
+    StableFNO as StableFNO,
+)
 from ._transferred import Transferred as Transferred
 from ._widening_mgno import WideningMgNO as WideningMgNO

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Complex, Float, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from .._serialisation import register
 from ..grids import Dirichlet, Grid
 from ..grids._boundary import AbstractBoundary, BoundaryPair
 from ..grids._convolution import Convolution
+from ._modes import check_modes, embedded_modes, hermitian, low_modes, modes_shape
 from ._sample import check_channels, check_counts, floating, grid_of, numeric_boundary
 
 
@@ -107,7 +108,7 @@ class SpectralConvolution(eqx.Module):
         *,
         key: PRNGKeyArray,
     ):
-        modes = (2 * num_modes - 1,) * (ndim - 1) + (num_modes,)
+        modes = modes_shape(ndim, num_modes)
         deviation = math.sqrt(1 / (in_channels + out_channels))
         shape = (2, out_channels, in_channels, *modes)
         self.weight = jr.normal(key, shape) * deviation
@@ -119,52 +120,15 @@ class SpectralConvolution(eqx.Module):
     ) -> Float[Array, "out_channels *space"]:
         """The map applied to one field."""
         space = f.shape[1:]
-        for axis, n in enumerate(space):
-            if n < 2 * self.num_modes - 1:
-                raise ValueError(
-                    f"num_modes: {self.num_modes} modes need at least "
-                    f"{2 * self.num_modes - 1} nodes per axis, but axis {axis} has {n}."
-                    f" Build the model with num_modes={(n + 1) // 2} or fewer."
-                )
+        check_modes(space, self.num_modes)
         axes = tuple(range(1, self.ndim + 1))
-        transform = self._low(jnp.fft.rfftn(f, axes=axes, norm="forward"))
-        weight = self._hermitian_weight(f.dtype)
-        product = jnp.einsum("oi...,i...->o...", weight, transform)
-        return jnp.fft.irfftn(
-            self._embedded(product, space), space, axes=axes, norm="forward"
+        transform = jnp.fft.rfftn(f, axes=axes, norm="forward")
+        weight = hermitian(lax.complex(*self.weight.astype(f.dtype)), 2)
+        product = jnp.einsum(
+            "oi...,i...->o...", weight, low_modes(transform, self.num_modes)
         )
-
-    def _hermitian_weight(self, dtype) -> Complex[Array, "out_channels in_channels *k"]:
-        real, imaginary = self.weight.astype(dtype)
-        weight = lax.complex(real, imaginary)
-        zero = weight[..., 0]
-        # Frequencies of the full axes run from -(num_modes - 1) to num_modes - 1.
-        opposite = jnp.conj(jnp.flip(zero, tuple(range(2, zero.ndim))))
-        return weight.at[..., 0].set((zero + opposite) / 2)
-
-    def _low(self, transform: Array) -> Array:
-        """The kept frequencies, from the most negative to the most positive."""
-        m = self.num_modes
-        for axis in range(1, self.ndim):
-            n = transform.shape[axis]
-            negative = lax.slice_in_dim(transform, n - m + 1, n, axis=axis)
-            positive = lax.slice_in_dim(transform, 0, m, axis=axis)
-            transform = jnp.concatenate([negative, positive], axis)
-        return transform[..., :m]
-
-    def _embedded(self, low: Array, space: tuple[int, ...]) -> Array:
-        """The inverse of `_low`, with zeros for the other frequencies."""
-        m = self.num_modes
-        rest = space[-1] // 2 + 1 - m
-        transform = jnp.pad(low, [(0, 0)] * self.ndim + [(0, rest)])
-        for axis, n in enumerate(space[:-1], start=1):
-            negative = lax.slice_in_dim(transform, 0, m - 1, axis=axis)
-            positive = lax.slice_in_dim(transform, m - 1, 2 * m - 1, axis=axis)
-            shape = list(transform.shape)
-            shape[axis] = n - (2 * m - 1)
-            zeros = jnp.zeros(shape, low.dtype)
-            transform = jnp.concatenate([positive, zeros, negative], axis)
-        return transform
+        product = embedded_modes(product, space, self.num_modes)
+        return jnp.fft.irfftn(product, space, axes=axes, norm="forward")
 
 
 class FourierLayer(eqx.Module):
