@@ -19,6 +19,11 @@ from ._records import (
     read_records as read_records,
 )
 from ._report import Report as Report
+from ._rollout import (
+    RolloutErrors as RolloutErrors,
+    rollout_errors as rollout_errors,
+)
+from ._spectra import band_errors as band_errors
 from ._tables import Column as Column, Table as Table, format_table as format_table
 from ._timing import (
     PairedTiming as PairedTiming,

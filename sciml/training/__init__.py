@@ -4,8 +4,10 @@ from ._checkpoint import CheckpointError as CheckpointError
 from ._fit import fit as fit
 from ._history import History as History, NonFiniteLossError as NonFiniteLossError
 from ._losses import (
+    AbsoluteH1 as AbsoluteH1,
     RelativeH1 as RelativeH1,
     RelativeL2 as RelativeL2,
     SpectralH1 as SpectralH1,
 )
 from ._optimiser import default_optimiser as default_optimiser
+from ._physics import PhysicsResidual as PhysicsResidual, WeightedSum as WeightedSum
