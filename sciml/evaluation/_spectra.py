@@ -39,7 +39,7 @@ def band_errors(
     - `batch_size`: samples predicted at a time.
 
     **Returns:** errors by name, `"0-4"`, `"4-12"`, `"12-"`; NaN in a band where the
-    targets have nothing.
+    targets have nothing but rounding errors.
 
     **Raises:** `ValueError` for bands that do not rise from above 0, and as `evaluate`.
 
@@ -63,8 +63,11 @@ def band_errors(
         error, size = jax.device_get(_energies(model, part, tuple(edges)))
         errors += np.asarray(error, np.float64)
         sizes += np.asarray(size, np.float64)
+    # What rounding leaves in an empty band is nothing.
+    dtype = dataset.as_floating().targets.dtype
+    floor = (100 * float(np.finfo(dtype).eps)) ** 2 * sizes.sum()
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratios = np.where(sizes > 0, np.sqrt(errors / sizes), np.nan)
+        ratios = np.where(sizes > floor, np.sqrt(errors / sizes), np.nan)
     names = [
         f"{a:g}-{b:g}" if np.isfinite(b) else f"{a:g}-"
         for a, b in zip(edges, edges[1:], strict=False)
