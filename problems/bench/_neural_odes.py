@@ -33,6 +33,7 @@ def bench_neural_odes(
     rtol: float | None = None,
     seeds: int = 5,
     num_steps: int | None = None,
+    strength: float = 1.0,
     seed: int = 7,
     plot: str | None = None,
     on_run: Callable[[Row], None] | None = None,
@@ -56,6 +57,8 @@ def bench_neural_odes(
         tenth.
     - `seeds`: initial weights, order of the samples, the data or their split.
     - `num_steps`: of the training. Default the problem's own.
+    - `strength`: what every method's coefficient is multiplied by: how much accuracy
+        is given for how many evaluations.
     - `seed`: the first of the seeds.
     - `plot`: a folder for pictures of the first seed's models, see `plot_neural_odes`.
         Default none are drawn.
@@ -76,7 +79,13 @@ def bench_neural_odes(
     `FileNotFoundError` for a problem whose data are missing, before anything is
     trained.
     """
-    chosen = choose_neural_odes(problems, methods)
+    chosen = {
+        problem: {
+            name: method._replace(coefficient=strength * method.coefficient)
+            for name, method in own.items()
+        }
+        for problem, own in choose_neural_odes(problems, methods).items()
+    }
     rows = []
     for problem, own in chosen.items():
         runs: dict[str, list[Row]] = {name: [] for name in own}

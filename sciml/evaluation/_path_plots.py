@@ -109,7 +109,7 @@ def plot_paths(
             list(found.values()),
             list(found),
             loc="outside lower center",
-            ncols=min(len(found), 3 if columns == 1 else 6),
+            ncols=min(len(found), 3 if columns == 1 else 4),
             frameon=False,
             fontsize="small",
         )

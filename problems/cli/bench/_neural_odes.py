@@ -20,6 +20,8 @@ class NeuralODEs:
     problem's own."""
     num_steps: int | None = None
     """Updates of each model; default the problem's own."""
+    strength: float = 1.0
+    """What the coefficients of all penalties are multiplied by."""
     seeds: int = 5
     """Trainings."""
     plot: str | None = None
@@ -35,6 +37,10 @@ class NeuralODEs:
             choose_neural_odes(problems, methods)
         except (ValueError, FileNotFoundError) as error:
             raise Usage(f"neural-odes: {error}") from error
+        if self.strength < 0:
+            raise Usage(
+                f"neural-odes: strength: expected at least 0, got {self.strength}."
+            )
         if self.seeds < 1 or not (self.rtol is None or 0 < self.rtol < 1):
             raise Usage("neural-odes: needs a seed and a tolerance between 0 and 1.")
         rows = bench_neural_odes(
@@ -43,6 +49,7 @@ class NeuralODEs:
             rtol=self.rtol,
             seeds=self.seeds,
             num_steps=self.num_steps,
+            strength=self.strength,
             seed=self.report.seed,
             plot=self.plot,
             on_run=tell,
