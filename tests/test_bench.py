@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.random as jr
 import numpy as np
 import pytest
@@ -13,12 +14,15 @@ from problems.bench import (
     bench_linear,
     bench_many,
     bench_products,
+    bench_surrogate_speed,
     make_system,
 )
 from problems.bench._contraction import contraction_factor
 from problems.bench._memory import peak_memory
+from problems.bench._surrogate_speed import _problem
 from sciml.grids import Dirichlet, Grid, Neumann, Periodic, diffusion_stencil
 from sciml.linear import StencilOperator, to_scipy
+from sciml.neural_operators import MgNO
 from sciml.preconditioners import Chebyshev, Multigrid
 
 GRIDS = {
@@ -256,3 +260,29 @@ def test_certified_predictions():
         assert row["time"] > 0 and row["plain_time"] > 0
     assert rows[0]["test_l2"] < 0.5 and rows[0]["error"] < 0.5
     assert rows[0]["ratio"] <= 1
+
+
+@pytest.mark.slow
+def test_surrogate_speed():
+    rows = bench_surrogate_speed(
+        num_points=64, batch=1, width=2, num_modes=4, repeats=1
+    )
+    assert [(row["model"], row["program"]) for row in rows] == [
+        (model, program)
+        for model in ("mgno", "fno")
+        for program in ("forward", "gradient")
+    ]
+    assert all(row["time"] > 0 and row["compile_time"] > 0 for row in rows)
+
+
+def test_every_weight_goes_to_torch(getkey):
+    """By the names and shapes that its modules have, each once."""
+    model = MgNO(2, 1, 1, width=3, depth=2, num_levels=3, key=getkey())
+    weights = _problem(model, jr.normal(getkey(), (1, 1, 8, 8)), 3, 4)["mgno"][
+        "weights"
+    ]
+    sizes = sum(np.size(weight) for weight in weights.values())
+    assert sizes == sum(leaf.size for leaf in jax.tree.leaves(model))
+    assert np.shape(weights["cycles.1.P.0.weight"]) == (3, 3, 4, 4)
+    assert np.shape(weights["cycles.0.A.2.1.weight"]) == (1, 3, 3, 3)
+    assert "cycles.0.A.0.0.weight" not in weights

@@ -23,5 +23,6 @@ from ._recorder import (
     bench_recorder as bench_recorder,
     check_recorder as check_recorder,
 )
+from ._surrogate_speed import bench_surrogate_speed as bench_surrogate_speed
 from ._systems import make_system as make_system
-from ._torch_peer import torch_versions as torch_versions
+from ._torch_peer import SURROGATES as SURROGATES, torch_versions as torch_versions

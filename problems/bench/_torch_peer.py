@@ -1,4 +1,4 @@
-"""torchdiffeq and torchode in a process of their own, which takes turns with ours."""
+"""Programs in torch in a process of their own, which takes turns with ours."""
 
 import json
 import os
@@ -7,20 +7,24 @@ import subprocess
 import tempfile
 from typing import Any
 
-_SCRIPT = pathlib.Path(__file__).with_name("_torch_anchor.py")
+ODES = "_torch_anchor.py"
+SURROGATES = "_torch_surrogates.py"
+_PACKAGES = {ODES: "torch torchdiffeq torchode", SURROGATES: "torch neuraloperator"}
 
 
-def torch_versions(python: str) -> dict[str, str]:
-    """What an interpreter has of torch, torchdiffeq and torchode.
+def torch_versions(python: str, script: str = ODES) -> dict[str, str]:
+    """What an interpreter has of the packages that a script needs, torch first.
 
     **Arguments:**
 
     - `python`: the path of the interpreter.
+    - `script`: `ODES` or `SURROGATES`.
 
     **Raises:** `ValueError` where it cannot be run, or one of them is missing.
     """
     try:
-        done = subprocess.run(_command(python, "--check"), capture_output=True)
+        command = _command(python, script, "--check")
+        done = subprocess.run(command, capture_output=True)
         facts = json.loads(done.stdout)
         versions, missing = facts["versions"], facts["missing"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -28,7 +32,7 @@ def torch_versions(python: str) -> dict[str, str]:
     if missing:
         raise ValueError(
             f"torch: {python} cannot import {', '.join(missing)}. Install them in its "
-            f"environment: {python} -m pip install torch torchdiffeq torchode"
+            f"environment: {python} -m pip install {_PACKAGES[script]}"
         )
     return versions
 
@@ -41,22 +45,23 @@ class TorchPeer:
     **Arguments:**
 
     - `python`: the interpreter, see `torch_versions`.
-    - `problem`: what is solved, see `_torch_anchor`.
+    - `problem`: what is solved, see the script.
+    - `script`: `ODES` or `SURROGATES`.
 
     **Attributes:**
 
-    - `facts`: the number of threads, and for each peer its end values, gradient,
-        evaluations and the setting that was the fastest.
+    - `facts`: the number of threads, and for each peer what it found and the setting
+        that was the fastest.
     - `rounds`: seconds by peer and program, of all rounds so far.
 
     **Raises:** `RuntimeError` where the process ends too soon, with what it said last.
     """
 
-    def __init__(self, python: str, problem: dict[str, Any]):
+    def __init__(self, python: str, problem: dict[str, Any], script: str = ODES):
         self.rounds: list[dict[str, dict[str, float]]] = []
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            _command(python),
+            _command(python, script),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -99,6 +104,7 @@ class TorchPeer:
             ) from error
 
 
-def _command(python: str, *arguments: str) -> list[str]:
+def _command(python: str, script: str, *arguments: str) -> list[str]:
     # Isolated: neither our modules nor our environment's may be found.
-    return [os.path.expanduser(python), "-I", str(_SCRIPT), *arguments]
+    path = pathlib.Path(__file__).with_name(script)
+    return [os.path.expanduser(python), "-I", str(path), *arguments]

@@ -15,6 +15,7 @@ from ._neural_odes import NeuralODEs
 from ._products import Many, Products
 from ._recorder import Recorder
 from ._report import Report
+from ._surrogate_speed import SurrogateSpeed
 
 BENCHMARKS = {
     "linear": "set-up and solve times: CG, Jacobi, our multigrid, PyAMG, SuperLU",
@@ -24,6 +25,7 @@ BENCHMARKS = {
     "neural-odes": "penalties on the cost of a solve: accuracy, evaluations, times",
     "recorder": "what recording a solve costs, and a price on it; torch (--torch)",
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
+    "surrogate-speed": "MgNO and FNO, forward and gradient; torch (--torch)",
     "certified": "predictions finished by CG: is the residual met, what is saved",
     "faults": "every way a linear solve can fail: what solvers claim, and what is true",
 }
@@ -41,6 +43,7 @@ _Benchmark = (
     | Annotated[NeuralODEs, _called("neural-odes")]
     | Annotated[Recorder, _called("recorder")]
     | Annotated[DarcySmall, _called("darcy-small")]
+    | Annotated[SurrogateSpeed, _called("surrogate-speed")]
     | Annotated[Certified, _called("certified")]
     | Annotated[Faults, _called("faults")]
 )

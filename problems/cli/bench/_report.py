@@ -121,6 +121,9 @@ _FORMATS = {
     "torchdiffeq_ratio": ".2f",
     "torchode_time": ".2e",
     "torchode_ratio": ".2f",
+    "torch_time": ".2e",
+    "torch_ratio": ".2f",
+    "difference": ".1e",
 }
 
 
