@@ -180,3 +180,16 @@ def test_neural_sde(capsys):
     assert 140 < vanilla < 230
     assert numbers["error_estimate_evaluations"] <= 0.75 * vanilla
     assert "±" in capsys.readouterr().out
+
+
+def test_certified_prediction(capsys):
+    numbers = run("certified_prediction")
+    for media in ("as", "contrast"):
+        assert numbers[f"{media}_met"] == 1
+        assert numbers[f"{media}_residual"] <= 1.001e-6
+    # 80 steps on 40 samples are a surrogate of sorts on what it was trained on.
+    assert numbers["as_energy_error"] < 0.5
+    assert numbers["as_steps_saved"] >= 0
+    assert numbers["gradient_defect"] < 1e-5
+    assert numbers["heat_steps_from_state"] <= numbers["heat_steps_from_zero"]
+    assert "met 100%" in capsys.readouterr().out
