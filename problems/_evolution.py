@@ -12,7 +12,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Complex, Float, PRNGKeyArray, Shaped
 
-from sciml.data import Dataset
+from sciml.data import Dataset, transitions
 from sciml.grids import Grid
 
 from ._etdrk4 import ETDRK4
@@ -137,9 +137,8 @@ class AbstractEvolution(eqx.Module):
         **Raises:** `problems.BlowUpError` where a value is not finite.
         """
         initial, saved = self._samples(num_samples, num_saves, key, batch_size)
-        before = np.concatenate([initial[:, None], saved[:, :-1]], axis=1)
-        shape = (num_samples * num_saves, 1, *self.grid.shape)
-        return Dataset(before.reshape(shape), saved.reshape(shape), self.grid)
+        states = np.concatenate([initial[:, None], saved], axis=1)
+        return transitions(states[:, :, None], self.grid)
 
     def _samples(
         self, num_samples: int, num_saves: int, key: PRNGKeyArray, batch_size: int

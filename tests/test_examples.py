@@ -65,6 +65,19 @@ def test_mgno_darcy(capsys):
     assert "relative L2" in capsys.readouterr().out
 
 
+def test_train_on_your_own_data(capsys):
+    pytest.importorskip("h5py")
+    numbers = run("train_on_your_own_data")
+    facts = [numbers[name] for name in ("viscosity", "pairs", "tests")]
+    assert facts == [0.01, 32 * 20, 8]
+    # 6.7 % and 13 % when this was written, where no change is wrong by 31 and 196 %.
+    assert 0.02 < numbers["model_first"] < 0.1
+    assert 0.05 < numbers["model_last"] < 0.25
+    assert numbers["no_change_first"] == pytest.approx(0.310, abs=0.002)
+    assert numbers["no_change_last"] == pytest.approx(1.962, abs=0.005)
+    assert "the first at index (3, 2, 5)" in capsys.readouterr().out
+
+
 def test_preconditioned_cg(capsys):
     numbers = run("preconditioned_cg")
     assert numbers.pop("fallback_step") == 0

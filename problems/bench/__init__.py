@@ -12,6 +12,7 @@ from ._faults import (
     rival_cells as rival_cells,
 )
 from ._linear import bench_linear as bench_linear
+from ._mutations import bench_mutations as bench_mutations, is_durable as is_durable
 from ._neural_odes import (
     bench_neural_odes as bench_neural_odes,
     choose_neural_odes as choose_neural_odes,

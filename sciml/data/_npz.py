@@ -1,15 +1,24 @@
 """NumPy archives of fields."""
 
+import lzma
 import math
 import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
 from ..grids import Grid
+from ._checks import (
+    MAX_BYTES,
+    Place,
+    check_bytes,
+    check_finite,
+    nearest,
+    positive_integer,
+    regular_file,
+)
 from ._dataset import DataError, Dataset
 
 
@@ -19,6 +28,7 @@ def read_npz(
     inputs: str = "x",
     targets: str | None = "y",
     grid: Grid,
+    max_bytes: int = MAX_BYTES,
 ) -> Dataset:
     """Read a `Dataset` from a NumPy `.npz` archive.
 
@@ -33,6 +43,7 @@ def read_npz(
         `x` and `y`. `targets=None` reads inputs only.
     - `grid`: where the fields live. A file does not say: whether boundary nodes are
         among the values has to be known.
+    - `max_bytes`: of an array. Default 16 GiB.
 
     **Raises:** `sciml.data.DataError` naming file, key, what was expected and what
     came.
@@ -43,9 +54,9 @@ def read_npz(
         data = sciml.data.read_npz("darcy.npz", inputs="a", targets="u", grid=grid)
         ```
     """
-    fields = [read_array(path, inputs)]
+    fields = [read_array(path, inputs, max_bytes)]
     if targets is not None:
-        fields.append(read_array(path, targets))
+        fields.append(read_array(path, targets, max_bytes))
     fields = [f[:, None] if f.ndim == 1 + grid.ndim else f for f in fields]
     try:
         return Dataset(fields[0], fields[1] if targets is not None else None, grid)
@@ -55,41 +66,45 @@ def read_npz(
         ) from error
 
 
-def read_array(path: str | os.PathLike, key: str) -> np.ndarray:
-    """One array of an `.npz` archive, without pickle.
+def read_array(
+    path: str | os.PathLike, key: str, max_bytes: int = MAX_BYTES
+) -> np.ndarray:
+    """One array of an `.npz` archive, without pickle; its values are finite.
 
     **Arguments:**
 
     - `path`: the file.
     - `key`: the array's name.
+    - `max_bytes`: that it may take.
 
     **Raises:** `sciml.data.DataError`.
     """
-    path = Path(path)
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no such file"
-        raise DataError(f"{path}: expected an .npz archive, got {kind}.")
+    path = regular_file(path, "an .npz archive")
+    place = Place(path, f"array {key!r}")
+    max_bytes = positive_integer("max_bytes", max_bytes)
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
             info = members.get(f"{key}.npy")
             if info is None:
-                names = sorted(m.removesuffix(".npy") for m in members)
-                _fail(path, key, f"no such array; the file has {names}.")
+                names = [m.removesuffix(".npy") for m in members]
+                place.fail(f"no such array; {nearest(key, names)}.")
             with archive.open(info) as file:
-                return _read_member(path, key, file, info.file_size)
+                array = _read_member(place, file, info.file_size, max_bytes)
     except zipfile.BadZipFile as error:
         raise DataError(
             f"{path}: not an .npz archive, truncated, or damaged ({error})."
         ) from error
-    except (OSError, EOFError, zlib.error, MemoryError) as error:
-        _fail(path, key, f"cannot be read ({error}).", error)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, MemoryError) as error:
+        place.fail(f"cannot be read ({error}).", error)
     except (NotImplementedError, RuntimeError) as error:
         # Encrypted members, and methods of compression that Python lacks.
-        _fail(path, key, f"cannot be unpacked ({error}).", error)
+        place.fail(f"cannot be unpacked ({error}).", error)
+    check_finite(place, array)
+    return array
 
 
-def _read_member(path: Path, key: str, file, size: int) -> np.ndarray:
+def _read_member(place: Place, file, size: int, max_bytes: int) -> np.ndarray:
     """An array in NumPy's .npy format from an open member of `size` bytes."""
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -101,30 +116,21 @@ def _read_member(path: Path, key: str, file, size: int) -> np.ndarray:
             raise ValueError(f"version {version} of the .npy format")
         shape, fortran_order, dtype = readers[version](file)
     except ValueError as error:
-        _fail(path, key, f"not an array in NumPy's format ({error}).", error)
+        place.fail(f"not an array in NumPy's format ({error}).", error)
     if dtype.hasobject:
-        _fail(
-            path,
-            key,
+        place.fail(
             "an array of Python objects is a pickle, which could run code; save plain "
-            "numbers instead.",
+            "numbers instead."
         )
     expected, actual = math.prod(shape) * dtype.itemsize, size - file.tell()
-    if expected != actual:
-        _fail(
-            path,
-            key,
-            f"expected {expected} bytes for {dtype} of shape {shape}, got {actual}.",
+    if expected != actual or min(shape, default=0) < 0:
+        place.fail(
+            f"expected {expected} bytes for {dtype} of shape {shape}, got {actual}."
         )
+    check_bytes(place, shape, dtype.itemsize, max_bytes, "Raise it.")
     content = file.read()
     if len(content) != expected:
-        _fail(path, key, f"expected {expected} bytes, got {len(content)}: truncated.")
+        place.fail(f"expected {expected} bytes, got {len(content)}: truncated.")
     # A bytearray, because arrays over bytes cannot be written to.
     flat = np.frombuffer(bytearray(content), dtype)
     return flat.reshape(shape, order="F" if fortran_order else "C")
-
-
-def _fail(
-    path: Path, key: str, message: str, cause: Exception | None = None
-) -> NoReturn:
-    raise DataError(f"{path}, array {key!r}: {message}") from cause
