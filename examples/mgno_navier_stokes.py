@@ -26,10 +26,11 @@ def main(smoke: bool = False) -> dict[str, float]:
 
     **Returns:** errors after the first and the last step, by name.
     """
-    points, trajectories, num_steps = (16, 16, 200) if smoke else (64, 200, 3000)
+    points, trajectories, num_steps = (16, 50, 300) if smoke else (64, 200, 3000)
     saves = 4 if smoke else 10
     problem = problems.NavierStokesVorticity(
         (points, points),
+        viscosity=1e-2 if smoke else 1e-3,
         final_time=float(saves),
         time_step=0.1 if smoke else 0.02,
         # Large swirls, which turn for a while before the forcing takes over.
@@ -40,7 +41,7 @@ def main(smoke: bool = False) -> dict[str, float]:
         problem.transitions(trajectories, num_saves=saves, key=jr.key(0))
     )
     test = single_precision(problem.dataset(4, num_saves=saves, key=jr.key(1)))
-    width, depth, num_levels = (8, 1, 3) if smoke else (24, 4, 5)
+    width, depth, num_levels = (8, 2, 3) if smoke else (24, 4, 5)
     stepper = MgNOStepper(
         2,
         in_channels=1,
