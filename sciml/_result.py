@@ -44,3 +44,9 @@ class RESULTS(dfx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "solution exists. For pure Neumann or periodic problems subtract the mean of "
         "the right-hand side (weighted by cell volume)."
     )
+    unstable_rollout = (
+        "A model that was applied to its own output gave NaN or infinite values. The "
+        "statistics `num_finite` and `rms` say when, and how it grew. Train it on its "
+        "own outputs (`sciml.training.Pushforward`, `sciml.training.Curriculum`), or "
+        "let it give several states at once (`sciml.neural_operators.TemporalBundle`)."
+    )

@@ -210,9 +210,8 @@ def test_certified_prediction(capsys):
 
 def test_mgno_navier_stokes():
     numbers = run("mgno_navier_stokes")
-    for name in ("mgno", "bounded"):
-        # 300 steps on 200 pairs: 0.31 and 1.1, where persistence has 0.72 and 2.9.
-        assert numbers[f"{name}_first"] < 0.7 * numbers["persistence_first"]
-        assert numbers[f"{name}_last"] < 0.7 * numbers["persistence_last"]
-    # ‖u‖ ≤ rate ‖u‖ + radius in units of the state's deviation, at most 0.3 here.
-    assert 0 < numbers["bounded_far_rms"] < 0.3 * 4 / 0.01
+    # 300 steps on 200 pairs: 0.31 and 1.1, where persistence has 0.72 and 2.9.
+    assert numbers["first"] < 0.7 * numbers["persistence_first"]
+    assert numbers["last"] < 0.7 * numbers["persistence_last"]
+    assert numbers["first"] < numbers["first_loss"]
+    assert numbers["accurate_steps"] >= 1

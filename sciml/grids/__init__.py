@@ -16,6 +16,7 @@ from ._convolution import (
     Convolution as Convolution,
     TransposedConvolution as TransposedConvolution,
 )
+from ._depthwise import DepthwiseConvolution as DepthwiseConvolution
 from ._diffusion import (
     boundary_source as boundary_source,
     close_coefficient as close_coefficient,

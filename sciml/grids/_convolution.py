@@ -98,35 +98,31 @@ class Convolution(eqx.Module):
         *,
         key: PRNGKeyArray,
     ):
-        _check_sizes(ndim, in_channels, out_channels)
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(
-                f"kernel_size: expected an odd number, so that the kernel has a centre "
-                f"node, got {kernel_size}."
-            )
+        check_sizes(ndim, in_channels, out_channels)
+        check_kernel(kernel_size)
         if stride not in (1, 2):
             raise ValueError(f"stride: expected 1 or 2, got {stride}.")
         weight_key, bias_key = jr.split(key)
         limit = 1 / math.sqrt(in_channels * kernel_size**ndim)
         shape = (out_channels, in_channels, *(kernel_size,) * ndim)
-        self.weight = _uniform(weight_key, shape, limit)
-        self.bias = _uniform(bias_key, (out_channels,), limit) if use_bias else None
+        self.weight = uniform(weight_key, shape, limit)
+        self.bias = uniform(bias_key, (out_channels,), limit) if use_bias else None
         self.ndim = ndim
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = kernel_size
         self.stride = stride
-        self.boundary = _kinds(boundary, ndim)
+        self.boundary = kinds(boundary, ndim)
         self.use_bias = use_bias
 
     def __call__(self, x: Given) -> Result:
         """The convolution of a field whose channels come first."""
-        _check_input(x, self.ndim, self.in_channels, channel_axis=0)
+        check_input(x, self.ndim, self.in_channels, channel_axis=0)
         return jnp.moveaxis(self.channels_last(jnp.moveaxis(x, 0, -1)), -1, 0)
 
     def channels_last(self, x: GivenLast) -> ResultLast:
         """The same for an array whose channels come last."""
-        _check_input(x, self.ndim, self.in_channels, channel_axis=-1)
+        check_input(x, self.ndim, self.in_channels, channel_axis=-1)
         reach = self.kernel_size // 2
         widths, mirrors = [], []
         for n, pair in zip(x.shape[:-1], self.boundary, strict=True):
@@ -139,7 +135,7 @@ class Convolution(eqx.Module):
             last = start + self.stride * (count - 1)
             widths.append((reach - start, reach + last - (n - 1)))
             mirrors.append(("reflect", "reflect"))
-        padded = _continued(x, self.boundary, widths, mirrors)
+        padded = continued(x, self.boundary, widths, mirrors)
         out = _correlate(padded, self.weight, self.stride)
         return out if self.bias is None else out + _broadcast(self.bias, out)
 
@@ -194,24 +190,24 @@ class TransposedConvolution(eqx.Module):
         *,
         key: PRNGKeyArray,
     ):
-        _check_sizes(ndim, in_channels, out_channels)
+        check_sizes(ndim, in_channels, out_channels)
         limit = 1 / math.sqrt(in_channels * 4**ndim)
         shape = (out_channels, in_channels, *(4,) * ndim)
-        self.weight = _uniform(key, shape, limit)
+        self.weight = uniform(key, shape, limit)
         self.ndim = ndim
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.boundary = _kinds(boundary, ndim)
+        self.boundary = kinds(boundary, ndim)
 
     def __call__(self, x: Given, fine_shape: tuple[int, ...]) -> Result:
         """The fine field, of shape `(out_channels, *fine_shape)`, of a coarse one."""
-        _check_input(x, self.ndim, self.in_channels, channel_axis=0)
+        check_input(x, self.ndim, self.in_channels, channel_axis=0)
         fine = self.channels_last(jnp.moveaxis(x, 0, -1), fine_shape)
         return jnp.moveaxis(fine, -1, 0)
 
     def channels_last(self, x: GivenLast, fine_shape: tuple[int, ...]) -> ResultLast:
         """The same for an array whose channels come last."""
-        _check_input(x, self.ndim, self.in_channels, channel_axis=-1)
+        check_input(x, self.ndim, self.in_channels, channel_axis=-1)
         aligned = [
             coarse_alignment(n, pair)
             for n, pair in zip(fine_shape, self.boundary, strict=True)
@@ -226,7 +222,7 @@ class TransposedConvolution(eqx.Module):
             (_mirror(start, 0), _mirror(start + 2 * (count - 1), n - 1))
             for n, (start, count) in zip(fine_shape, aligned, strict=True)
         ]
-        padded = _continued(x, self.boundary, [(1, 1)] * self.ndim, mirrors)
+        padded = continued(x, self.boundary, [(1, 1)] * self.ndim, mirrors)
         # A window (J, J + 1) determines the fine nodes first + 2J + 1, of which the
         # nodes J and J + 1 are t = 2 and 0, and first + 2J + 2 with t = 3 and 1: two
         # phases per axis. They are channels of one short convolution without the
@@ -291,7 +287,7 @@ def _interleaved(phases: Array, ndim: int) -> Array:
     return split.reshape(*(2 * n for n in windows), -1)
 
 
-def _continued(
+def continued(
     x: Array,
     boundary: tuple[BoundaryPair, ...],
     widths: Sequence[tuple[int, int]],
@@ -331,7 +327,7 @@ def _mirror(coarse_node: int, boundary_node: int) -> str:
     return "reflect" if coarse_node == boundary_node else "symmetric"
 
 
-def _uniform(key: PRNGKeyArray, shape: tuple[int, ...], limit: float) -> Array:
+def uniform(key: PRNGKeyArray, shape: tuple[int, ...], limit: float) -> Array:
     """Uniform between ±limit, drawn in blocks of one size.
 
     XLA compiles a generator for every size that is drawn (a third of a second each);
@@ -349,7 +345,7 @@ def _broadcast(bias: Array, out: Array) -> Array:
     return bias.astype(out.dtype).reshape((1,) * (out.ndim - 1) + (-1,))
 
 
-def _kinds(boundary: AbstractBoundary | Sequence, ndim: int) -> tuple:
+def kinds(boundary: AbstractBoundary | Sequence, ndim: int) -> tuple:
     """The pairs without their data: all that a convolution needs, and static."""
 
     def kind(condition: AbstractBoundary) -> AbstractBoundary:
@@ -362,7 +358,8 @@ def _kinds(boundary: AbstractBoundary | Sequence, ndim: int) -> tuple:
     )
 
 
-def _check_sizes(ndim: int, in_channels: int, out_channels: int) -> None:
+def check_sizes(ndim: int, in_channels: int, out_channels: int) -> None:
+    """**Raises:** `ValueError` naming the first of them that is out of range."""
     if ndim not in (1, 2, 3):
         raise ValueError(f"ndim: expected 1, 2 or 3, got {ndim!r}.")
     for name, given in (("in_channels", in_channels), ("out_channels", out_channels)):
@@ -370,7 +367,17 @@ def _check_sizes(ndim: int, in_channels: int, out_channels: int) -> None:
             raise ValueError(f"{name}: expected at least 1, got {given}.")
 
 
-def _check_input(x: Array, ndim: int, in_channels: int, channel_axis: int) -> None:
+def check_kernel(kernel_size: int) -> None:
+    """**Raises:** `ValueError` unless there is a centre node."""
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(
+            f"kernel_size: expected an odd number, so that the kernel has a centre "
+            f"node, got {kernel_size}."
+        )
+
+
+def check_input(x: Array, ndim: int, in_channels: int, channel_axis: int) -> None:
+    """**Raises:** `ValueError` unless x is one sample of so many axes and channels."""
     wanted = f"{ndim} axes of space and {in_channels} channels"
     where = "first" if channel_axis == 0 else "last"
     if x.ndim != ndim + 1 or x.shape[channel_axis] != in_channels:

@@ -96,13 +96,42 @@ class Normalised(eqx.Module):
 
         - `x`: shape `(in_channels, *space)`.
         """
+        return self._physical(self.model(self._inside(x)))
+
+    def with_intermediate(
+        self, x: Shaped[Array | np.ndarray, "in_channels *space"]
+    ) -> tuple[Float[Array, "out_channels *space"], Float[Array, "channels *space"]]:
+        """The output and the estimate that `CAPE` makes on its way, in physical units.
+
+        The estimate is one of the next state, hence has the statistics of the first
+        channels of the input.
+
+        **Raises:** `ValueError` if the model makes none.
+        """
+        if not hasattr(self.model, "with_intermediate"):
+            raise ValueError(
+                "model: expected one with a method `with_intermediate`, such as CAPE, "
+                f"got {type(self.model).__name__}."
+            )
+        y, estimate = self.model.with_intermediate(self._inside(x))  # pyright: ignore[reportFunctionMemberAccess]
+        channels = slice(estimate.shape[0])
+        mean, std = _columns(
+            estimate, self.input_mean[channels], self.input_std[channels]
+        )
+        return self._physical(y), self._imposed(estimate * std + mean)
+
+    def _inside(self, x: Array | np.ndarray) -> Array:
         x = floating(x)
         _check_channels("x", x, self.input_mean)
         mean, std = _columns(x, self.input_mean, self.input_std)
-        y = self.model((x - mean) / std)
+        return (x - mean) / std
+
+    def _physical(self, y: Array) -> Array:
         _check_channels("model's output", y, self.output_mean)
         mean, std = _columns(y, self.output_mean, self.output_std)
-        y = y * std + mean
+        return self._imposed(y * std + mean)
+
+    def _imposed(self, y: Array) -> Array:
         if getattr(self.model, "boundary", None) is None:
             return y
         return grid_of(y.shape[1:], self.boundary).impose(y)

@@ -1,6 +1,8 @@
 """Training: one loop, losses, checkpoints from which a run resumes bit for bit."""
 
+from ._augmentation import D4Augmented as D4Augmented
 from ._checkpoint import CheckpointError as CheckpointError
+from ._curriculum import Curriculum as Curriculum
 from ._fit import fit as fit
 from ._history import History as History, NonFiniteLossError as NonFiniteLossError
 from ._losses import (
@@ -11,3 +13,4 @@ from ._losses import (
 )
 from ._optimiser import default_optimiser as default_optimiser
 from ._physics import PhysicsResidual as PhysicsResidual, WeightedSum as WeightedSum
+from ._pushforward import Pushforward as Pushforward
