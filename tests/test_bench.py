@@ -11,6 +11,7 @@ import problems
 import sciml
 from problems.bench import (
     bench_certified,
+    bench_darcy_small,
     bench_linear,
     bench_many,
     bench_products,
@@ -18,9 +19,12 @@ from problems.bench import (
     make_system,
 )
 from problems.bench._contraction import contraction_factor
+from problems.bench._darcy_small import whole_square
 from problems.bench._memory import peak_memory
 from problems.bench._surrogate_speed import _problem
+from sciml.data import Dataset
 from sciml.grids import Dirichlet, Grid, Neumann, Periodic, diffusion_stencil
+from sciml.grids._square_symmetry import check_square
 from sciml.linear import StencilOperator, to_scipy
 from sciml.neural_operators import MgNO
 from sciml.preconditioners import Chebyshev, Multigrid
@@ -286,3 +290,35 @@ def test_every_weight_goes_to_torch(getkey):
     assert np.shape(weights["cycles.1.P.0.weight"]) == (3, 3, 4, 4)
     assert np.shape(weights["cycles.0.A.2.1.weight"]) == (1, 3, 3, 3)
     assert "cycles.0.A.0.0.weight" not in weights
+
+
+@pytest.mark.slow
+def test_darcy_small(data_folder):
+    rows = bench_darcy_small(
+        data_folder / "darcy_small", models=["MgNO, D4", "FNO"], num_steps=60, seeds=2
+    )
+    methods = [row["method"] for row in rows]
+    assert methods == ["mean field", "finite volumes, no training", "MgNO, D4", "FNO"]
+    assert rows[0]["relative_l2"] == pytest.approx(0.487, abs=0.001)
+    assert rows[1]["relative_l2"] == pytest.approx(0.080, abs=0.001)
+    for row in rows[2:]:
+        assert row["relative_l2"] == np.mean(row["each"]) < 0.35
+        assert row["relative_l2_sd"] > 0 and row["parameters"] > 3e5
+    with pytest.raises(ValueError, match="models: no 'UNet'"):
+        bench_darcy_small(data_folder / "darcy_small", models=["UNet"])
+
+
+def test_the_whole_square(getkey):
+    """What is missing is marked, and the eight positions of it are all allowed."""
+    grid = Grid((4, 4), boundary=((Dirichlet(stored=True), Dirichlet()),) * 2)
+    a = np.where(jr.bernoulli(getkey(), shape=(2, 1, 4, 4)), 0.36, 0.02)
+    u = np.array(jr.normal(getkey(), (2, 1, 4, 4)))
+    square = whole_square(Dataset(a, u, grid))
+    assert square.inputs.shape == (2, 2, 5, 5)
+    np.testing.assert_array_equal(square.inputs[:, 0, :4, :4] == 1, a[:, 0] == 0.36)
+    known = square.inputs[:, 1] == 1
+    np.testing.assert_array_equal(square.inputs[:, 0] == 0, ~known)
+    assert not known[:, 4].any() and not known[:, :, 4].any() and known.sum() == 32
+    np.testing.assert_allclose(square.targets[..., :4, :4], u, rtol=1e-6)
+    assert np.all(square.targets[..., 4, :] == 0)
+    check_square(square.grid)

@@ -13,8 +13,12 @@ class DarcySmall:
     """Train MgNO and FNO on the small real Darcy set."""
 
     report: Reported
+    models: tuple[str, ...] = ()
+    """Of MgNO, FNO and the same with ", D4" (augmented); default all."""
     num_steps: int = 3000
     """Updates of each model."""
+    seeds: int = 3
+    """Trainings of each."""
     data: str | None = None
     """The folder with train_16.npz and test_16.npz."""
 
@@ -23,13 +27,18 @@ class DarcySmall:
         tell = self.report.begin()
         from ...bench import bench_darcy_small
 
-        rows = bench_darcy_small(
-            self._folder(),
-            num_steps=self.num_steps,
-            seed=self.report.seed,
-            progress=not self.report.json,
-            on_row=tell,
-        )
+        try:
+            rows = bench_darcy_small(
+                self._folder(),
+                models=self.models or None,
+                num_steps=self.num_steps,
+                seeds=self.seeds,
+                seed=self.report.seed,
+                progress=not self.report.json,
+                on_row=tell,
+            )
+        except ValueError as error:
+            raise Usage(f"darcy-small: {error}") from error
         self.report.end("darcy-small", self, rows)
         return ExitCode.DONE
 

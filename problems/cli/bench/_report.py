@@ -109,6 +109,8 @@ _FORMATS = {
     "many_time": ".2e",
     "contraction": ".3f",
     "relative_l2": ".2%",
+    "relative_l2_sd": ".2%",
+    "fine_l2": ".2%",
     "training_time": ".1f",
     "prediction_time": ".2e",
     "time_ratio": ".2f",
