@@ -3,7 +3,6 @@
 import functools
 import importlib
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import optax
 import pytest
+from parallel_cases import environment
 from training_cases import (
     GRID,
     Network,
@@ -28,7 +28,7 @@ from training_cases import (
     training_run,
 )
 
-from sciml.training import CheckpointError, RelativeL2, fit
+from sciml.training import CheckpointError, RelativeL2, Validation, fit
 
 
 @pytest.mark.parametrize("interruption", [1, 4, 5, 11])
@@ -87,6 +87,64 @@ def test_legacy_and_bfloat16_state(getkey, tmp_path):
 
     run(tmp_path, 3)
     assert same_bits(run(tmp_path, 6)[0], run(None, 6)[0])
+
+
+def test_what_is_not_trained_comes_from_the_checkpoint(getkey, tmp_path):
+    """A normaliser's statistics, say, that differ in the last bits on this machine."""
+
+    class Scaled(eqx.Module):
+        weight: jax.Array
+        # (Whole numbers, which are not trained.)
+        scale: jax.Array
+
+        def __call__(self, field):
+            return self.weight * self.scale.astype(field.dtype) * field
+
+    data = network_data(getkey())
+
+    def run(scale, num_steps, folder=None):
+        return fit(
+            Scaled(jnp.ones(()), jnp.array(scale)),
+            data,
+            optimiser=optax.sgd(0.1),
+            num_steps=num_steps,
+            batch_size=2,
+            validation=Validation(data[:3], every=2),
+            checkpoint_dir=folder,
+            progress=False,
+            key=jr.key(0),
+        )
+
+    run(100_000, 4, tmp_path)
+    resumed, history = run(100_001, 8, tmp_path)
+    whole, expected = run(100_000, 8)
+    assert resumed.scale == 100_000 and same_bits(resumed, whole)
+    assert same_bits(history.validation.value, expected.validation.value)
+
+
+def test_one_writer_at_a_time(getkey, tmp_path):
+    key = getkey()
+
+    def second():
+        with pytest.raises(CheckpointError, match="another process trains into"):
+            training_run(tmp_path, key)
+
+    loss = Counted(6, second)
+    training_run(tmp_path, key, loss=loss)
+    assert loss.count == 12
+    # The lock ends with the run.
+    assert len(training_run(tmp_path, key, loss=Counted(-1, print))[1].loss) == 12
+
+
+def test_what_a_killed_save_leaves_is_removed(getkey, tmp_path):
+    key = getkey()
+    training_run(tmp_path, key, 4)
+    left = tmp_path / "8.orbax-checkpoint-tmp" / "state"
+    left.mkdir(parents=True)
+    (left / "part").write_bytes(b"half")
+    resumed, _ = training_run(tmp_path, key)
+    assert same_bits(resumed, training_run(None, key)[0])
+    assert {p.name for p in tmp_path.iterdir()} == {"8", "12"}
 
 
 class Counted:
@@ -150,9 +208,6 @@ def test_exception_keeps_the_last_checkpoint(getkey, tmp_path):
     assert len(training_run(tmp_path, key, loss=still)[1].loss) == 12
 
 
-CACHE = pathlib.Path(__file__).parents[1] / ".cache" / "jax"
-
-
 def kill_and_resume(folder, after):
     """Train in another process, kill it once `after` checkpoints were seen, resume."""
     script = folder / "run.py"
@@ -161,15 +216,9 @@ def kill_and_resume(folder, after):
         "from training_cases import training_run\n"
         "training_run(sys.argv[1], jr.key(7), 400, checkpoint_every=5)\n"
     )
-    environment = os.environ | {
-        "JAX_ENABLE_X64": "1",
-        "JAX_NUMPY_DTYPE_PROMOTION": "strict",
-        "JAX_COMPILATION_CACHE_DIR": str(CACHE),
-        "PYTHONPATH": str(pathlib.Path(__file__).parent),
-    }
     target = folder / "checkpoints"
     child = subprocess.Popen(
-        [sys.executable, str(script), str(target)], env=environment
+        [sys.executable, str(script), str(target)], env=environment()
     )
     try:
         seen, deadline = set(), time.monotonic() + 60

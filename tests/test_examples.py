@@ -215,3 +215,25 @@ def test_mgno_navier_stokes():
     assert numbers["last"] < 0.7 * numbers["persistence_last"]
     assert numbers["first"] < numbers["first_loss"]
     assert numbers["accurate_steps"] >= 1
+
+
+def test_resume_training(capsys):
+    numbers = run("resume_training")
+    assert numbers["steps"] == numbers["lines_of_metrics"] == 300
+    assert 80 <= numbers["saved_at"] <= numbers["killed_at"] < 300
+    for name in ("losses", "weights", "weights_of_the_best"):
+        assert numbers[f"different_{name}"] == 0
+    assert numbers["best_step"] % 30 == 0
+    # 2.29 and 0.17 when this was written.
+    assert numbers["first_loss"] > 1 and numbers["best_validation"] < 0.3
+    assert "0 of 300 losses differ" in capsys.readouterr().out
+
+
+def test_data_parallel(capsys):
+    numbers = run("data_parallel")
+    assert numbers["devices"] >= 1 and numbers["virtual_devices"] == 8
+    for prefix in ("", "virtual_"):
+        assert numbers[f"{prefix}loss_difference"] < 1e-6
+        assert numbers[f"{prefix}weight_difference"] < 1e-6
+        assert numbers[f"{prefix}last_loss"] < numbers[f"{prefix}first_loss"]
+    assert "8 devices" in capsys.readouterr().out

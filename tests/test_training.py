@@ -1,6 +1,7 @@
 """The training loop: optima, determinism, what is trained, failures, progress."""
 
 import functools
+import re
 import sys
 from typing import Any
 
@@ -25,7 +26,14 @@ from training_cases import (
 
 from sciml.data import Dataset
 from sciml.grids import Dirichlet, Grid
-from sciml.training import NonFiniteLossError, RelativeH1, default_optimiser, fit
+from sciml.training import (
+    NonFiniteLossError,
+    RelativeH1,
+    Validation,
+    default_optimiser,
+    fit,
+)
+from sciml.training._progress import Report, _duration
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
@@ -261,7 +269,7 @@ def test_progress_in_a_log(getkey, capsys):
     training_run(None, getkey(), 200, progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert 1 <= len(lines) <= 10
-    assert lines[-1].startswith("step 200/200  loss ")
+    assert re.fullmatch(r"step 200/200  loss \S+  \S+ steps/s  0 s left", lines[-1])
     training_run(None, getkey(), 2)
     assert capsys.readouterr() == ("", "")
 
@@ -269,8 +277,19 @@ def test_progress_in_a_log(getkey, capsys):
 @pytest.mark.parametrize("rich", [True, False])
 def test_progress_on_a_terminal(getkey, capsys, monkeypatch, rich):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "160")
     if not rich:
         monkeypatch.setitem(sys.modules, "rich.console", None)
-    training_run(None, getkey(), 12, progress=True)
+    validation = Validation(network_data(getkey()), every=6)
+    training_run(None, getkey(), 12, progress=True, validation=validation)
     error = capsys.readouterr().err
     assert "12/12" in error and ("training" in error) == rich
+    assert re.search(r"validation \S+ \(best \S+ at (6|12)\)", error)
+    assert re.search(r"\S+ steps/s,? +0 s left", error)
+
+
+def test_remaining_time():
+    report = Report(30, 100, [], None, None, 3.0, 0.5)
+    assert report.eta == 140
+    shown = [_duration(s) for s in (0.4, 59.4, 59.6, 140.0, 3600.0, 90061.0)]
+    assert shown == ["0 s", "59 s", "1:00", "2:20", "1:00:00", "25:01:01"]

@@ -101,3 +101,10 @@ def noisy_loss(model, batch, key):
     value, aux = RelativeH1()(model, batch, key)
     shaken = jax.vmap(model)(batch.inputs + noise)
     return value + jnp.mean(shaken**2), aux
+
+
+def cast(tree, dtype):
+    """A model or a data set with its numbers in another precision."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree
+    )

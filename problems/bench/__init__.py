@@ -3,6 +3,11 @@
 from ._certified import bench_certified as bench_certified
 from ._contraction import bench_contraction as bench_contraction
 from ._darcy_small import bench_darcy_small as bench_darcy_small
+from ._durability import (
+    bench_durability as bench_durability,
+    bench_soak as bench_soak,
+    durability_problems as durability_problems,
+)
 from ._faults import (
     bench_faults as bench_faults,
     fault_cells as fault_cells,
@@ -12,7 +17,11 @@ from ._faults import (
     rival_cells as rival_cells,
 )
 from ._linear import bench_linear as bench_linear
-from ._mutations import bench_mutations as bench_mutations, is_durable as is_durable
+from ._mutations import (
+    bench_mutations as bench_mutations,
+    is_durable as is_durable,
+    mutation_counts as mutation_counts,
+)
 from ._neural_odes import (
     bench_neural_odes as bench_neural_odes,
     choose_neural_odes as choose_neural_odes,

@@ -89,6 +89,12 @@ def bench_mutations(
     return rows
 
 
+def mutation_counts(total: int) -> dict[str, int]:
+    """So many of a model, and a quarter of that of each kind of data."""
+    data = [kind for kind in COUNTS if kind != "model"]
+    return {"model": total} | {kind: max(total // 4, 1) for kind in data}
+
+
 def is_durable(row: Row) -> bool:
     """Whether every change was noticed or harmless, and every process lived."""
     return not any(row[k] for k in ("silent", "other_errors", "died", "hung"))

@@ -2,11 +2,16 @@
 
 import hashlib
 import importlib
+import json
 import os
 import warnings
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+from ._processes import Processes
 
 # The newest checkpoint may turn out damaged: then the one before it serves.
 _KEEP = 2
@@ -21,7 +26,8 @@ class Checkpoints:
 
     Each holds named arrays (with a checksum), the description of the run that they
     belong to, and numbers. A checkpoint becomes visible when it is complete, so that a
-    crash while one is written leaves the one before.
+    crash while one is written leaves the one before. The folder is locked while it is
+    open: of two processes that write to it one would remove what the other needs.
 
     **Arguments:**
 
@@ -35,21 +41,57 @@ class Checkpoints:
         name = os.fspath(directory)
         self.directory = name if "://" in name else os.path.abspath(name)
         self.description = description
-        options = self.orbax.CheckpointManagerOptions(
-            max_to_keep=_KEEP, create=True, enable_async_checkpointing=False
-        )
+        self.lock = None
         try:
-            self.manager = self.orbax.CheckpointManager(self.directory, options=options)
+            if "://" not in name:
+                os.makedirs(self.directory, exist_ok=True)
+                self.lock = _locked(self.directory)
+            self.manager = self._manager()
         except OSError as error:
+            self._unlock()
             raise CheckpointError(
                 f"checkpoint_dir: {self.directory} cannot be used ({error})."
             ) from error
+        except BaseException:
+            self._unlock()
+            raise
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.manager.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        lock, self.lock = self.lock, None
+        if lock is not None:
+            os.close(lock)
+
+    def _manager(self) -> Any:
+        settings: dict[str, Any] = {}
+        if jax.process_count() > 1:
+            if jax.process_index():
+                raise CheckpointError(
+                    "checkpoint_dir: of several processes orbax writes on the first "
+                    "one only. Train one model on all of them (see `mesh`), or leave "
+                    "out jax.distributed.initialize."
+                )
+            # This process reads and writes, and waits for no other.
+            settings["multiprocessing_options"] = (
+                self.orbax.options.MultiprocessingOptions(
+                    active_processes={0}, barrier_sync_key_prefix="sciml"
+                )
+            )
+            settings["create"] = False
+        options = self.orbax.CheckpointManagerOptions(
+            max_to_keep=_KEEP,
+            enable_async_checkpointing=False,
+            # What a process that was killed inside of a save has left.
+            cleanup_tmp_directories=True,
+            **settings,
+        )
+        return self.orbax.CheckpointManager(self.directory, options=options)
 
     def save(
         self, step: int, arrays: dict[str, np.ndarray], numbers: dict[str, Any]
@@ -147,12 +189,103 @@ class Checkpoints:
                 )
 
 
-def sketch(array: Any) -> list[float]:
-    """Up to eight entries spread over an array: enough to tell two data sets apart."""
-    flat = array.reshape(-1)
-    places = np.linspace(0, max(flat.size - 1, 0), min(flat.size, 8)).astype(int)
-    numbers = np.asarray(flat[places]).astype(complex)
-    return [float(v) for v in np.real(numbers) + np.imag(numbers)]
+class SharedCheckpoints:
+    """`Checkpoints` that the first of several processes reads and writes for all.
+
+    The others need not see the folder. An error is raised on every process.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        description: dict[str, Any],
+        processes: Processes,
+    ):
+        self.processes = processes
+        # Of the first process only.
+        self.own: Any = None
+
+        def begin():
+            self.own = Checkpoints(directory, description)
+            return b""
+
+        processes.from_first(begin)
+
+    def __enter__(self) -> "SharedCheckpoints":
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        if self.own is not None:
+            self.own.__exit__(*reason)
+
+    def save(
+        self, step: int, arrays: dict[str, np.ndarray], numbers: dict[str, Any]
+    ) -> None:
+        """Write one checkpoint; every process waits for it."""
+
+        def write():
+            self.own.save(step, arrays, numbers)
+            return b""
+
+        self.processes.from_first(write)
+
+    def latest(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """As `Checkpoints.latest`, on every process."""
+
+        def read():
+            found = self.own.latest()
+            return b"" if found is None else _packed(*found)
+
+        content = self.processes.from_first(read)
+        return _unpacked(content) if content else None
+
+
+def open_checkpoints(
+    directory: str | os.PathLike, description: dict[str, Any], processes: Processes
+) -> Checkpoints | SharedCheckpoints:
+    """The checkpoints of a run on one process or on several."""
+    if processes.several:
+        return SharedCheckpoints(directory, description, processes)
+    return Checkpoints(directory, description)
+
+
+def _packed(arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> bytes:
+    kinds = {name: _kind(array) for name, array in arrays.items()}
+    head = json.dumps([kinds, numbers]).encode()
+    body = [np.array(arrays[name], order="C").tobytes() for name in kinds]
+    return b"".join([len(head).to_bytes(8, "little"), head, *body])
+
+
+def _unpacked(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    start = 8 + int.from_bytes(content[:8], "little")
+    kinds, numbers = json.loads(content[8:start])
+    arrays = {}
+    for name, (dtype, shape) in kinds.items():
+        kind, size = jnp.dtype(dtype), int(np.prod(shape))
+        arrays[name] = np.frombuffer(content, kind, size, start).reshape(shape)
+        start += size * kind.itemsize
+    return arrays, numbers
+
+
+def _locked(directory: str) -> int | None:
+    """A handle that locks the folder; None where the system knows no locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise CheckpointError(
+            f"checkpoint_dir: another process trains into {directory}. Wait for it or "
+            "end it, or give a folder of its own to each run."
+        ) from error
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def _difference(name: str, there: Any, here: Any) -> str:

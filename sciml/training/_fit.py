@@ -1,6 +1,6 @@
-"""The one training loop."""
+"""`fit`: what a user calls to train a model."""
 
-import math
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -10,27 +10,24 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import jax.tree_util as jtu
-import numpy as np
 import optax
 
-from .._serialisation import fingerprint
 from ..data import Dataset
-from ._checkpoint import CheckpointError, Checkpoints, sketch
-from ._history import History, NonFiniteLossError
-from ._interrupt import DeferredSignals
+from ._checkpoint import CheckpointError, open_checkpoints
+from ._description import describe, run_id
+from ._history import History
+from ._loop import Plan, train
 from ._losses import RelativeH1
+from ._metrics_file import MetricsFile
 from ._optimiser import default_optimiser
+from ._placement import Placement, is_key
+from ._processes import Processes
 from ._progress import progress_to
+from ._run import Run
 from ._step import epoch_order, make_step, split_model
+from ._validation import Validation, check_counts, make_validator
 
 _DEFAULT_LOSS = RelativeH1()
-
-# How long steps are issued before their losses are read back, which drains the
-# device's queue: often enough to stop early after a failure, seldom enough not to
-# matter.
-_READ_STEPS = 64
-_READ_SECONDS = 0.5
 
 
 def fit(
@@ -41,8 +38,11 @@ def fit(
     optimiser: optax.GradientTransformation | None = None,
     num_steps: int,
     batch_size: int,
+    validation: Validation | None = None,
     checkpoint_dir: str | os.PathLike | None = None,
     checkpoint_every: int = 500,
+    metrics_path: str | os.PathLike | None = None,
+    mesh: jax.sharding.Mesh | None = None,
     progress: bool = True,
     key: Any,
 ) -> tuple[Any, History]:
@@ -72,26 +72,43 @@ def fit(
         as batch.
     - `num_steps`: updates in all, including those of a run that is resumed.
     - `batch_size`: samples per step.
+    - `validation`: a `Validation`: held-out data, which the model is judged on now and
+        then, and a patience. Default None.
     - `checkpoint_dir`: a folder for checkpoints (needs
-        `pip install 'sciml-solvers[train]'`). If it has some, the run goes on from the
-        newest: call `fit` again with the same arguments. On the same machine (tested
-        on the CPU) parameters and history are then bitwise those of a run that was
-        never interrupted. The last two are kept. On Ctrl-C and SIGTERM one is written
-        before the process obeys. Optimisers and losses are functions, and compared
-        only by the shape of their state and their description: repeat them faithfully.
+        `pip install 'sciml-solvers[train]'`), one for each run. If it has some, the run
+        goes on from the newest: call `fit` again with the same arguments. On the same
+        machine (tested on the CPU) parameters and history are then bitwise those of a
+        run that was never interrupted, wherever it was killed. The last two are kept.
+        On Ctrl-C and SIGTERM one is written before the process obeys. Optimisers and
+        losses are functions, and compared only by the shape of their state and their
+        description: repeat them faithfully.
     - `checkpoint_every`: steps between checkpoints, default 500; one more is written
         at the end.
+    - `metrics_path`: a file for the course of the run: one JSON object per step and
+        line with `run`, `step`, `loss`, `aux`, `training_time`, `steps_per_second` and
+        `eta` (seconds), and `validation` where there was one; NaN and infinities are
+        null. A run that is resumed, or made again, takes the lines of the steps that it
+        is going to make out of it: it has each step once.
+    - `mesh`: a `jax.sharding.Mesh` whose devices share the work, such as
+        `jax.make_mesh((jax.device_count(),), ("samples",))`. Each has the model, the
+        optimiser's state and all data, and takes an equal part of each batch; order and
+        keys are those of one device, and so is the result up to rounding. A run may be
+        resumed on another mesh. With devices of several processes
+        (`jax.distributed.initialize` comes before) all of them call `fit` with the same
+        arguments; the first one writes files and shows the progress.
     - `progress`: show it on the standard error stream: a bar on a terminal (if rich is
         installed), ten lines in a log file.
     - `key`: for the order of samples and the losses.
 
     **Returns:**
 
-    The trained model, and a `History` of losses and times.
+    The trained model, as it was after the last step, and a `History` of losses, times
+    and, with `validation`, the best model.
 
     **Raises:** `NonFiniteLossError`, with the last finite model and the history, if a
     loss or a parameter becomes NaN or infinite; `CheckpointError` if the checkpoints
-    are of another run or cannot be written; `ValueError` for arguments out of range.
+    are of another run, are in use by another process or cannot be written;
+    `ValueError` for arguments out of range, and for a metrics file of another run.
 
     !!! example
 
@@ -101,243 +118,124 @@ def fit(
         )
         ```
     """
-    _check_arguments(dataset, num_steps, batch_size, checkpoint_every)
-    trained, arrays, rest = split_model(model)
+    processes = Processes(mesh)
+    placement = Placement(mesh)
+    _check_arguments(dataset, num_steps, batch_size, checkpoint_every, validation)
+    if batch_size % placement.num_devices:
+        raise ValueError(
+            f"batch_size: expected a multiple of the {placement.num_devices} devices "
+            f"of the mesh, got {batch_size}."
+        )
+    trained, given, rest = split_model(model)
     if not jax.tree.leaves(trained):
         raise ValueError("model: expected arrays to train, got none.")
     schedule_steps = num_steps if optimiser is None else None
     optimiser = default_optimiser(num_steps) if optimiser is None else optimiser
-    order_key, loss_key = jr.split(key)
-    shuffled = batch_size < len(dataset)
     # Copies, because the state is donated and the caller's arrays are not ours; with
     # their type spelt out, because a weak type would make a second program.
     parameters = jax.tree.map(_owned, trained)
-    state = (
-        parameters,
-        jax.tree.map(_owned, optimiser.init(parameters)),
-        epoch_order(order_key, 0, len(dataset)) if shuffled else None,
-        jnp.zeros((), jnp.int32),
+    optimiser_state = jax.tree.map(_owned, optimiser.init(parameters))
+    description = describe(
+        model, optimiser_state, loss, dataset, batch_size, validation, key
     )
-    device_data = jax.tree.map(jnp.asarray, (dataset.inputs, dataset.targets, arrays))
-    data = (*device_data, order_key, loss_key)
-    step = make_step(rest, dataset, loss, optimiser, batch_size)
-    step = jax.jit(step, donate_argnums=0)
-    started = time.perf_counter()
-    _, (_, aux, _) = jax.eval_shape(step, state, data)
-    tracing = time.perf_counter() - started
-    run = _Run(state, {name: [] for name in aux})
-    run.compile_time = tracing
-
-    if checkpoint_dir is None:
-        return _train(run, step, data, num_steps, None, 0, progress, rest)
-    description = _describe(model, state, loss, dataset, batch_size, key)
     description["num_steps of the default schedule"] = schedule_steps
-    with Checkpoints(checkpoint_dir, description) as checkpoints:
-        found = checkpoints.latest()
-        if found is not None:
-            run.restore(*found)
-            run.compile_time += tracing
+    processes.check_same(
+        description
+        | {
+            "num_steps": num_steps,
+            "checkpoint_every": checkpoint_every,
+            "checkpoint_dir": checkpoint_dir is None,
+            "patience": None if validation is None else validation.patience,
+        }
+    )
+
+    order_key, loss_key = jr.split(key)
+    shuffled = batch_size < len(dataset)
+
+    def order_at(done):
+        epoch = done // (len(dataset) // batch_size)
+        return epoch_order(order_key, epoch, len(dataset)) if shuffled else None
+
+    state = (parameters, optimiser_state, order_at(0), jnp.zeros((), jnp.int32))
+    state, given, *fixed = placement.everywhere(
+        (state, given, dataset.inputs, dataset.targets, order_key, loss_key)
+    )
+    step = make_step(rest, dataset, loss, optimiser, batch_size, placement)
+    step = placement.jit(step, donate_argnums=0)
+    started = time.perf_counter()
+    data = lambda given: (*fixed[:2], given, *fixed[2:])
+    _, (record, _) = jax.eval_shape(step, state, data(given))
+    validator = None
+    if validation is not None:
+        # (Different from both of the keys above.)
+        validator = make_validator(
+            validation,
+            loss,
+            rest,
+            state[0],
+            given,
+            batch_size,
+            placement,
+            jr.fold_in(key, 2),
+        )
+    run = Run(state, given, rest, record, validator, placement)
+    del state
+    tracing = time.perf_counter() - started
+
+    with contextlib.ExitStack() as stack:
+        checkpoints = None
+        if checkpoint_dir is not None:
+            checkpoints = stack.enter_context(
+                open_checkpoints(checkpoint_dir, description, processes)
+            )
+            found = checkpoints.latest()
+            if found is not None:
+                run.restore(*found, order_at)
             if run.done > num_steps:
                 raise CheckpointError(
                     f"num_steps: {os.fspath(checkpoint_dir)} holds step {run.done} "
                     f"already, past the {num_steps} that are asked for."
                 )
-            if shuffled:
-                epoch = run.done // (len(dataset) // batch_size)
-                run.state = (
-                    *run.state[:2],
-                    epoch_order(order_key, epoch, len(dataset)),
-                    run.state[3],
-                )
-        every = checkpoint_every
-        return _train(run, step, data, num_steps, checkpoints, every, progress, rest)
+        run.compile_time += tracing
+        listeners = []
 
+        def listen():
+            if metrics_path is not None:
+                curve = None if validator is None else validator.curve
+                name = run_id(description)
+                listeners.append(MetricsFile(metrics_path, name, run.series, curve))
+            listeners.extend(progress_to(num_steps, run.done, progress))
+            return b""
 
-class _Run:
-    """State on the device, losses on the host, and losses still on their way."""
-
-    def __init__(self, state: tuple, aux: dict[str, list]):
-        self.state = state
-        self.losses: list = []
-        self.aux = aux
-        self.pending: list = []
-        self.compile_time = self.training_time = 0.0
-
-    @property
-    def done(self) -> int:
-        return len(self.losses) + len(self.pending)
-
-    def history(self) -> History:
-        aux = {name: np.array(values) for name, values in self.aux.items()}
-        return History(
-            np.array(self.losses), aux, self.compile_time, self.training_time
-        )
-
-    def read_back(self) -> bool:
-        """Fetch outstanding losses, up to the first failure; whether there is none."""
-        pending, self.pending = jax.device_get(self.pending), []
-        for value, aux, finite in pending:
-            self.losses.append(value)
-            for name, values in self.aux.items():
-                values.append(aux[name])
-            if not finite:
-                return False
-        return True
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Everything a checkpoint needs; the order of samples follows from the key."""
-        named = {name: _data(leaf) for name, leaf in _named_leaves(self.state)}
-        history = {"loss": np.array(self.losses)}
-        history |= {f"aux.{k}": np.array(v) for k, v in self.aux.items()}
-        return jax.device_get(named) | {f"history.{k}": v for k, v in history.items()}
-
-    def restore(self, arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> None:
-        """Take over the arrays of a checkpoint."""
-        leaves = []
-        for name, leaf in _named_leaves(self.state):
-            value = jnp.asarray(arrays[name])
-            if _is_key(leaf):
-                value = jr.wrap_key_data(value, impl=jr.key_impl(leaf))
-            leaves.append(value)
-        structure = jax.tree.structure((*self.state[:2], self.state[3]))
-        kept = jax.tree.unflatten(structure, leaves)
-        self.state = (*kept[:2], self.state[2], kept[2])
-        self.losses = list(arrays["history.loss"])
-        self.aux = {name: list(arrays[f"history.aux.{name}"]) for name in self.aux}
-        self.compile_time = numbers["compile_time"]
-        self.training_time = numbers["training_time"]
-
-
-def _train(
-    run: _Run,
-    step: Any,
-    data: tuple,
-    num_steps: int,
-    checkpoints: Checkpoints | None,
-    checkpoint_every: int,
-    show: bool,
-    rest: Any,
-) -> tuple[Any, History]:
-    """The loop, from wherever `run` is to `num_steps`."""
-
-    def model():
-        return eqx.combine(run.state[0], data[2], rest)
-
-    if run.done == num_steps:
-        return model(), run.history()
-    started = time.perf_counter()
-    compiled = step.lower(run.state, data).compile()
-    # Issued only now: restored arrays may still be on their way to the device.
-    jax.block_until_ready((run.state, data))
-    run.compile_time += time.perf_counter() - started
-    before, started = run.training_time, time.perf_counter()
-    last_read = started
-    report = progress_to(num_steps, run.done, show)
-    try:
-        with DeferredSignals(checkpoints is not None) as signals:
-            while run.done < num_steps:
-                run.state, record = compiled(run.state, data)
-                run.pending.append(record)
-                now = time.perf_counter()
-                stop = run.done == num_steps or bool(signals.pending)
-                due = stop or (checkpoints and run.done % checkpoint_every == 0)
-                late = now - last_read > _READ_SECONDS
-                if not (due or late or len(run.pending) >= _READ_STEPS):
-                    continue
-                finite = run.read_back()
-                last_read = time.perf_counter()
-                if due or not finite:
-                    jax.block_until_ready(run.state)
-                run.training_time = before + time.perf_counter() - started
-                if not finite:
-                    raise NonFiniteLossError(run.done, model(), run.history())
-                report.update(run.done, float(run.losses[-1]))
-                if due and checkpoints is not None:
-                    times = {
-                        "compile_time": run.compile_time,
-                        "training_time": run.training_time,
-                    }
-                    checkpoints.save(run.done, run.arrays(), times)
-                if signals.pending:
-                    signals.deliver()
-    finally:
-        report.close()
-    run.training_time = before + time.perf_counter() - started
-    return model(), run.history()
+        processes.from_first(listen)
+        plan = Plan(num_steps, checkpoints, checkpoint_every, listeners, processes)
+        train(run, step, lambda: data(run.given), plan)
+    return run.model(), run.history()
 
 
 def _check_arguments(
-    dataset: Dataset, num_steps: int, batch_size: int, checkpoint_every: int
+    dataset: Dataset,
+    num_steps: int,
+    batch_size: int,
+    checkpoint_every: int,
+    validation: Validation | None,
 ) -> None:
-    for name, value in (
-        ("num_steps", num_steps),
-        ("batch_size", batch_size),
-        ("checkpoint_every", checkpoint_every),
-    ):
-        if isinstance(value, bool) or int(value) != value or value < 1:
-            raise ValueError(f"{name}: expected a positive integer, got {value!r}.")
+    check_counts(
+        num_steps=num_steps, batch_size=batch_size, checkpoint_every=checkpoint_every
+    )
     if batch_size > len(dataset):
         raise ValueError(
             f"batch_size: expected at most the {len(dataset)} samples of the dataset, "
             f"got {batch_size}."
         )
-
-
-def _describe(
-    model: Any, state: tuple, loss: Any, dataset: Dataset, batch_size: int, key: Any
-) -> dict[str, Any]:
-    """What has to be the same for a run to go on, in JSON."""
-    trained, arrays, rest = split_model(model)
-    parameters, optimiser_state, *_ = state
-    if dataset.targets is None:
-        fields = {"inputs": dataset.inputs}
-    else:
-        fields = {"inputs": dataset.inputs, "targets": dataset.targets}
-    return {
-        "batch_size": batch_size,
-        "key": np.asarray(_data(key)).tolist(),
-        "loss": repr(loss) if isinstance(loss, eqx.Module) else _name(loss),
-        "model": _shapes(parameters) + _shapes(arrays),
-        "structure of the model": fingerprint(rest),
-        "values of the model at the start": _sketches((trained, arrays)),
-        "optimiser": _shapes(optimiser_state),
-        "dataset": [[k, str(a.dtype), list(a.shape)] for k, a in fields.items()],
-        "grid": fingerprint(dataset.grid),
-        "values of the dataset": _sketches(fields),
-    }
-
-
-def _name(function: Any) -> str:
-    return getattr(function, "__qualname__", type(function).__qualname__)
-
-
-def _shapes(tree: Any) -> list:
-    return [
-        [jtu.keystr(path), str(leaf.dtype), list(leaf.shape)]
-        for path, leaf in jtu.tree_leaves_with_path(tree)
-    ]
-
-
-def _sketches(tree: Any) -> list[float]:
-    return [v for leaf in jax.tree.leaves(tree) for v in sketch(_data(leaf))]
-
-
-def _named_leaves(state: tuple) -> list[tuple[str, Any]]:
-    """Leaves of parameters, optimiser state and step, numbered: names of files."""
-    leaves = jax.tree.leaves((*state[:2], state[3]))
-    width = math.ceil(math.log10(len(leaves) + 1))
-    return [(f"leaf{k:0{width}}", leaf) for k, leaf in enumerate(leaves)]
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _data(leaf: Any) -> Any:
-    return jr.key_data(leaf) if _is_key(leaf) else leaf
+    if validation is not None and validation.every > num_steps:
+        raise ValueError(
+            f"validation: every {validation.every} steps is never within the "
+            f"{num_steps} of this run; expected `every` to be at most that."
+        )
 
 
 def _owned(leaf: Any) -> Any:
     if not eqx.is_array(leaf):
         return jnp.asarray(leaf)
-    return leaf.copy() if _is_key(leaf) else jnp.array(leaf, leaf.dtype)
+    return leaf.copy() if is_key(leaf) else jnp.array(leaf, leaf.dtype)

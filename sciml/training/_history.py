@@ -7,6 +7,22 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class ValidationCurve:
+    """What the evaluations on held-out data found, in order.
+
+    **Attributes:**
+
+    - `step`: the numbers of the steps after which the model was judged.
+    - `value`: the metric's mean over the held-out data.
+    - `aux`: means of its further scalars by name, arrays as long as `value`.
+    """
+
+    step: np.ndarray
+    value: np.ndarray
+    aux: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class History:
     """The course of a run of training, over all the sessions that it took.
 
@@ -17,13 +33,22 @@ class History:
     - `aux`: further scalars of the loss by name, arrays as long as `loss`.
     - `compile_time`: seconds spent on compiling the step (not part of training).
     - `training_time`: seconds spent on the steps, up to the last one's completion,
-        checkpoints included.
+        checkpoints and evaluations on held-out data included.
+    - `validation`: a `ValidationCurve`; None without a `Validation`.
+    - `best_model`: the model at the best of these evaluations; None without one, and
+        before the first.
+    - `best_step`: the number of the step after which that was.
+    - `stopped_early`: whether the patience of the `Validation` came to its end.
     """
 
     loss: np.ndarray
     aux: dict[str, np.ndarray]
     compile_time: float
     training_time: float
+    validation: Any = None
+    best_model: Any = None
+    best_step: int | None = None
+    stopped_early: bool = False
 
     @property
     def step(self) -> np.ndarray:

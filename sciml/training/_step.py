@@ -11,6 +11,8 @@ import optax
 
 from ..data import Dataset
 from ..grids import AbstractBoundary, Grid
+from ._placement import Placement
+from ._series import with_prefix
 
 
 def split_model(model: Any) -> tuple[Any, Any, Any]:
@@ -44,12 +46,16 @@ def make_step(
     loss: Callable,
     optimiser: optax.GradientTransformation,
     batch_size: int,
+    placement: Placement,
 ) -> Callable:
-    """`step(state, data) -> (state, (loss, aux, finite))`.
+    """`step(state, data) -> (state, (record, finite))`, `record` by name: "loss", and
+    "aux.…" for the further scalars.
 
     `state` is (parameters, optimiser state, order of the samples, number of steps
     done); `data` is (inputs, targets, arrays of the model that are not trained, key of
-    the order, key of the losses). Of `dataset` only the grid is used.
+    the order, key of the losses). Of `dataset` only the grid is used. On a mesh all of
+    these are on every device, and the batch is spread: XLA does the rest, that is, it
+    averages the gradients of the parts.
 
     Once a loss or a parameter is not finite the state stays as it was: the host, which
     reads losses back many steps later, then finds the last finite model.
@@ -60,7 +66,8 @@ def make_step(
 
     def batch_at(order, done, inputs, targets, order_key):
         if order is None:
-            return dataset._with(inputs, targets).as_floating(), None
+            fields = placement.spread((inputs, targets))
+            return dataset._with(*fields).as_floating(), None
         place = done % per_epoch
         order = jax.lax.cond(
             place == 0,
@@ -69,8 +76,10 @@ def make_step(
             order,
         )
         index = jax.lax.dynamic_slice(order, (place * batch_size,), (batch_size,))
-        targets = None if targets is None else targets[index]
-        return dataset._with(inputs[index], targets).as_floating(), order
+        # (With the index spread, each device takes the samples of its part only.)
+        index = placement.spread(index)
+        fields = jax.tree.map(lambda field: field[index], (inputs, targets))
+        return dataset._with(*placement.spread(fields)).as_floating(), order
 
     def step(state, data):
         parameters, optimiser_state, order, done = state
@@ -83,8 +92,7 @@ def make_step(
         now = loss if at_step is None else at_step(done)
 
         def evaluate(p):
-            value, aux = _pair(now(eqx.combine(p, arrays, rest), batch, key))
-            return _checked(value, {} if aux is None else aux)
+            return checked_loss(now(eqx.combine(p, arrays, rest), batch, key))
 
         (value, aux), gradient = jax.value_and_grad(evaluate, has_aux=True)(parameters)
         # JAX's gradient of a real function of complex numbers is the conjugate of
@@ -107,28 +115,25 @@ def make_step(
             (parameters, optimiser_state),
         )
         state = (*kept, order, jnp.where(finite, done + 1, done))
-        return state, (value, aux, finite)
+        return state, ({"loss": value} | with_prefix("aux.", aux), finite)
 
     return step
 
 
-def _pair(returned: Any) -> tuple[Any, Any]:
+def checked_loss(returned: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """What a loss returned, if it keeps the protocol."""
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise ValueError(
             "loss: expected `loss(model, batch, key) -> (scalar, aux)`, got "
             f"{returned!r}."
         )
-    return returned
-
-
-def _checked(value: Any, aux: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """What a loss returned, if it keeps the protocol."""
-    value = jnp.asarray(value)
+    value, aux = jnp.asarray(returned[0]), returned[1]
     if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
             "loss: expected (scalar, aux) with a real scalar, got "
             f"{value.dtype}{list(value.shape)} as its first part."
         )
+    aux = {} if aux is None else aux
     if not isinstance(aux, dict):
         raise ValueError(
             f"loss: expected a dict of scalars (or None) as second part, got {aux!r}."

@@ -9,6 +9,7 @@ from .._common import ExitCode
 from ._certified import Certified
 from ._contraction import Contraction
 from ._darcy_small import DarcySmall
+from ._durability import Durability
 from ._faults import Faults
 from ._linear import Linear
 from ._neural_odes import NeuralODEs
@@ -27,6 +28,7 @@ BENCHMARKS = {
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
     "surrogate-speed": "MgNO and FNO, forward and gradient; torch (--torch)",
     "certified": "predictions finished by CG: is the residual met, what is saved",
+    "durability": "training that is killed and resumed: what is lost; a long run",
     "faults": "every way a linear solve can fail: what solvers claim, and what is true",
 }
 
@@ -45,6 +47,7 @@ _Benchmark = (
     | Annotated[DarcySmall, _called("darcy-small")]
     | Annotated[SurrogateSpeed, _called("surrogate-speed")]
     | Annotated[Certified, _called("certified")]
+    | Annotated[Durability, _called("durability")]
     | Annotated[Faults, _called("faults")]
 )
 

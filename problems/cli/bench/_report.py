@@ -126,6 +126,10 @@ _FORMATS = {
     "torch_time": ".2e",
     "torch_ratio": ".2f",
     "difference": ".1e",
+    "seconds": ".1f",
+    "terminated": ".2f",
+    "memory_slope": ".3f",
+    "memory": ".0f",
 }
 
 
