@@ -34,6 +34,7 @@ LONG = (
     "examples",
     "implicit",
     "gradients",
+    "data_parallel",
 )
 
 

@@ -145,7 +145,10 @@ def test_values_that_are_not_finite():
     assert history.stopped_early and len(history.loss) == 3
 
 
-@pytest.mark.parametrize("interruption", [2, 3, 4, 7, 9])
+@pytest.mark.parametrize(
+    "interruption",
+    [7, *(pytest.param(k, marks=pytest.mark.slow) for k in (2, 3, 4, 9))],
+)
 def test_resumed_run_is_bitwise_the_same(getkey, tmp_path, interruption):
     key = getkey()
     held_out = network_data(getkey(), 7)

@@ -157,6 +157,8 @@ def fit(
         return epoch_order(order_key, epoch, len(dataset)) if shuffled else None
 
     state = (parameters, optimiser_state, order_at(0), jnp.zeros((), jnp.int32))
+    # On a mesh there would be two of each.
+    del parameters, optimiser_state
     state, given, *fixed = placement.everywhere(
         (state, given, dataset.inputs, dataset.targets, order_key, loss_key)
     )
@@ -188,9 +190,7 @@ def fit(
             checkpoints = stack.enter_context(
                 open_checkpoints(checkpoint_dir, description, processes)
             )
-            found = checkpoints.latest()
-            if found is not None:
-                run.restore(*found, order_at)
+            _resume(run, checkpoints, order_at)
             if run.done > num_steps:
                 raise CheckpointError(
                     f"num_steps: {os.fspath(checkpoint_dir)} holds step {run.done} "
@@ -211,6 +211,12 @@ def fit(
         plan = Plan(num_steps, checkpoints, checkpoint_every, listeners, processes)
         train(run, step, lambda: data(run.given), plan)
     return run.model(), run.history()
+
+
+def _resume(run: Run, checkpoints: Any, order_at: Callable[[int], Any]) -> None:
+    found = checkpoints.latest()
+    if found is not None:
+        run.restore(*found, order_at)
 
 
 def _check_arguments(
