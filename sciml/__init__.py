@@ -10,6 +10,7 @@ from . import (
     preconditioners as preconditioners,
     training as training,
 )
+from ._export import export as export
 from ._predict import predict as predict
 from ._problem import (
     AbstractLinearProblem as AbstractLinearProblem,
