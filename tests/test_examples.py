@@ -65,6 +65,7 @@ def test_mgno_darcy(capsys):
     assert "relative L2" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_train_on_your_own_data(capsys):
     pytest.importorskip("h5py")
     numbers = run("train_on_your_own_data")
@@ -195,6 +196,7 @@ def test_neural_sde(capsys):
     assert "±" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_certified_prediction(capsys):
     numbers = run("certified_prediction")
     for media in ("as", "contrast"):
@@ -208,6 +210,7 @@ def test_certified_prediction(capsys):
     assert "met 100%" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_mgno_navier_stokes():
     numbers = run("mgno_navier_stokes")
     # 300 steps on 200 pairs: 0.31 and 1.1, where persistence has 0.72 and 2.9.
@@ -229,6 +232,7 @@ def test_resume_training(capsys):
     assert "0 of 300 losses differ" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_data_parallel(capsys):
     numbers = run("data_parallel")
     assert numbers["devices"] >= 1 and numbers["virtual_devices"] == 8
