@@ -35,6 +35,7 @@ LAYERS = (
     # The roof joins the parts: surrogate and solver in one call, the public surface.
     "_pretrained",
     "_predict",
+    "_export",
     "__init__",
 )
 # The console script's module is the one that is public by name.

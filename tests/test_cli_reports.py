@@ -21,7 +21,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 def test_every_benchmark_has_options_of_its_own(name, capsys):
     code, out, _ = run(f"bench {name} --help", capsys)
     assert code == 0 and "--record-dir" in out and "--seed" in out
-    assert ("--points" in out) == (name == "linear")
+    on_a_grid = ("linear", "certified", "surrogate-speed")
+    assert ("--points" in out) == (name in on_a_grid)
     assert ("--data" in out) == (name == "darcy-small")
 
 

@@ -2,7 +2,10 @@
 
 from ._certified import bench_certified as bench_certified
 from ._contraction import bench_contraction as bench_contraction
-from ._darcy_small import bench_darcy_small as bench_darcy_small
+from ._darcy_small import (
+    bench_darcy_small as bench_darcy_small,
+    check_darcy_small as check_darcy_small,
+)
 from ._durability import (
     bench_durability as bench_durability,
     bench_soak as bench_soak,

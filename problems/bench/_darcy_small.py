@@ -67,10 +67,7 @@ def bench_darcy_small(
 
     **Raises:** `ValueError` for a model that there is not.
     """
-    chosen = list(_MODELS) if models is None else list(models)
-    for name in chosen:
-        if name not in _MODELS:
-            raise ValueError(f"models: no {name!r}; known are {', '.join(_MODELS)}.")
+    chosen = check_darcy_small(models)
     train, test = map(as_float32, read_darcy_small(folder))
     fine = _fine(pathlib.Path(folder), test)
     rows: list[Row] = []
@@ -110,6 +107,15 @@ def bench_darcy_small(
             row["fine_l2"] = float(np.mean(fine_errors))
         report(row)
     return rows
+
+
+def check_darcy_small(models: Sequence[str] | None) -> list[str]:
+    """The names of the models to train; `ValueError` if there is no such one."""
+    chosen = list(_MODELS) if models is None else list(models)
+    for name in chosen:
+        if name not in _MODELS:
+            raise ValueError(f"models: no {name!r}; known are {', '.join(_MODELS)}.")
+    return chosen
 
 
 _MODELS: dict[str, Callable[..., Any]] = {

@@ -25,20 +25,22 @@ class DarcySmall:
     def __call__(self) -> ExitCode:
         """Train, evaluate, print, record."""
         tell = self.report.begin()
-        from ...bench import bench_darcy_small
+        from ...bench import bench_darcy_small, check_darcy_small
 
+        models = self.models or None
         try:
-            rows = bench_darcy_small(
-                self._folder(),
-                models=self.models or None,
-                num_steps=self.num_steps,
-                seeds=self.seeds,
-                seed=self.report.seed,
-                progress=not self.report.json,
-                on_row=tell,
-            )
+            check_darcy_small(models)
         except ValueError as error:
             raise Usage(f"darcy-small: {error}") from error
+        rows = bench_darcy_small(
+            self._folder(),
+            models=models,
+            num_steps=self.num_steps,
+            seeds=self.seeds,
+            seed=self.report.seed,
+            progress=not self.report.json,
+            on_row=tell,
+        )
         self.report.end("darcy-small", self, rows)
         return ExitCode.DONE
 
