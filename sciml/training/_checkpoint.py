@@ -295,6 +295,11 @@ def _difference(name: str, there: Any, here: Any) -> str:
             there, here = pairs[0]
         elif len(there) != len(here):
             there, here = f"{len(there)} entries", f"{len(here)} entries"
+    elif isinstance(there, str) and isinstance(here, str):
+        # Long descriptions: from shortly before the place where they part.
+        same = len(os.path.commonprefix([there, here]))
+        start = max(same - 60, 0)
+        there, here = there[start:], here[start:]
     return f"{name} was {there!s:.300}, and is {here!s:.300} in this call."
 
 

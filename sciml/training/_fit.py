@@ -216,7 +216,8 @@ def fit(
 def _resume(run: Run, checkpoints: Any, order_at: Callable[[int], Any]) -> None:
     found = checkpoints.latest()
     if found is not None:
-        run.restore(*found, order_at)
+        arrays, numbers = found
+        run.restore(arrays, numbers, order_at)
 
 
 def _check_arguments(
