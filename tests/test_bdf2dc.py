@@ -70,7 +70,9 @@ def meshes(n: int) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("order, least", [(3, 2.9), (4, 3.8)])
+@pytest.mark.parametrize(
+    "order, least", [pytest.param(3, 2.9, marks=pytest.mark.slow), (4, 3.8)]
+)
 def test_orders(order, least):
     """The largest error over all steps; of sixteen random meshes the geometric mean."""
 
@@ -227,6 +229,7 @@ def test_gradient_is_that_of_the_steps(order, adjoint):
     assert got == pytest.approx(along(function), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_gradient_where_steps_fail():
     """The field is NaN where a long step goes: those are rejected, and leave no NaN."""
     root = dfx.ODETerm(lambda t, y, a: -a * jnp.sqrt(y))

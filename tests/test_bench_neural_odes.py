@@ -64,6 +64,7 @@ def test_methods_by_problem():
     assert {next(iter(names)) for names in methods.values()} == {"vanilla"}
 
 
+@pytest.mark.slow
 def test_rows_of_the_spiral(tmp_path):
     rows = bench_neural_odes(
         ("spiral",),
@@ -117,6 +118,7 @@ def one_solver(task: type) -> Any:
     return lambda self: dict(list(make(self).items())[:1])
 
 
+@pytest.mark.slow
 def test_vowels(speech, monkeypatch):
     task = _neural_odes.TASKS["vowels"]
     monkeypatch.setattr(task, "make_solvers", one_solver(task))

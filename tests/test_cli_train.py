@@ -108,3 +108,33 @@ def test_the_best_model_is_saved(tmp_path, capsys, monkeypatch):
     least = np.argmin(history.validation.value)
     assert history.validation.step[least] == facts["best_step"]
     assert same_bits(sciml.load(output), history.best_model)
+
+
+@pytest.mark.parametrize(
+    ("problem", "model", "kind"),
+    [
+        ("darcy --points 15", "unet", "UNet"),
+        ("darcy --points 15", "multionet", "MultiONet"),
+        ("helmholtz-waves --points 11", "fno", "FNO"),
+        ("burgers", "mgno", "MgNOStepper"),
+    ],
+)
+def test_every_model_and_kind_of_problem(tmp_path, capsys, problem, model, kind):
+    path = tmp_path / "model.safetensors"
+    line = f"train {problem} --model {model} --width 4 --depth 2 --num-train 12"
+    line += f" --num-test 4 --batch-size 4 --num-steps 3 --json --output {path}"
+    code, out, err = run(line, capsys)
+    assert code == 0 and err == ""
+    assert np.isfinite(strict_json(out)["relative_l2"])
+    found = sciml.load(path)
+    assert type(found.model).__name__ == kind
+    assert "use it" not in err
+
+
+def test_options_that_a_problem_does_not_have(capsys):
+    for line, text in (
+        ("train burgers --points 15", "points: 'burgers' has its own"),
+        ("train helmholtz-waves --contrast 3", "contrast: 'helmholtz-waves' has its"),
+    ):
+        code, _, err = run(line, capsys)
+        assert code == 2 and text in err

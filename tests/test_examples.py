@@ -108,6 +108,7 @@ def test_unstructured_fem(capsys):
     assert "161 unknowns, 1057 entries" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_stiff_pde_matrix_free(capsys):
     numbers = run("stiff_pde_matrix_free")
     assert numbers["heat_steps"] == 10 and numbers["heat_error"] < 5e-6
@@ -129,6 +130,7 @@ def test_differentiate_a_solve(capsys):
     assert "adjoint solves: 21, 21, 21 steps" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_stiff_bdf2dc(capsys):
     numbers = run("stiff_bdf2dc")
     # Steps, evaluations of f, and the error at the end.
@@ -156,6 +158,7 @@ def test_importing_does_nothing(name, capsys):
     assert "Run it with" in (module.__doc__ or "")
 
 
+@pytest.mark.slow
 def test_regularised_neural_ode(capsys):
     pytest.importorskip("sklearn")
     numbers = run("regularised_neural_ode")
@@ -220,6 +223,7 @@ def test_mgno_navier_stokes():
     assert numbers["accurate_steps"] >= 1
 
 
+@pytest.mark.slow
 def test_resume_training(capsys):
     numbers = run("resume_training")
     assert numbers["steps"] == numbers["lines_of_metrics"] == 300

@@ -105,7 +105,9 @@ def test_the_gradient_is_that_of_the_frozen_grid(penalty):
     np.testing.assert_allclose(inner(gradient, direction), expected, rtol=rtol)
 
 
-@pytest.mark.parametrize("penalty", [KineticEnergy(), TayNODE(2)])
+@pytest.mark.parametrize(
+    "penalty", [pytest.param(KineticEnergy(), marks=pytest.mark.slow), TayNODE(2)]
+)
 def test_running_costs_are_integrals(penalty):
     saveat = dfx.SaveAt(dense=True)
     dense = solve(MODEL, dfx.Tsit5(), saveat=saveat, dt0=0.01)

@@ -37,5 +37,14 @@ from ._recorder import (
     check_recorder as check_recorder,
 )
 from ._surrogate_speed import bench_surrogate_speed as bench_surrogate_speed
+from ._surrogates import (
+    SURROGATE_MODELS as SURROGATE_MODELS,
+    bench_surrogates as bench_surrogates,
+    check_surrogates as check_surrogates,
+)
+from ._surrogates_paper import (
+    PAPER_SURROGATES as PAPER_SURROGATES,
+    bench_surrogates_paper as bench_surrogates_paper,
+)
 from ._systems import make_system as make_system
 from ._torch_peer import SURROGATES as SURROGATES, torch_versions as torch_versions

@@ -17,7 +17,7 @@ class List:
         from sciml import linear, neural_operators, preconditioners
 
         from .. import evolution_names, ode_names, problem_names, system_names
-        from ._train import MODELS
+        from ._train_task import MODELS, TRAINED_ONLY
         from .bench import BENCHMARKS
 
         def builders(namespace, base):
@@ -30,7 +30,7 @@ class List:
             }
 
         catalogue = {
-            "problems": problem_names() | system_names(),
+            "problems": problem_names() | system_names() | TRAINED_ONLY,
             "time-dependent problems": evolution_names(),
             "initial-value problems": ode_names(),
             "solvers": builders(linear, linear.AbstractKrylov),

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ._common import ExitCode, Usage, print_json, progress_bar, say
-
-MODELS = {"mgno": "MgNO", "fno": "FNO"}
+from ._train_task import TrainingTask
 
 # What a run was started with, beside its checkpoints; and what may change on the way.
 _ARGUMENTS = "arguments.json"
@@ -31,8 +30,8 @@ class Train:
 
     problem: Annotated[str, tyro.conf.Positional] = "darcy"
     """Name of the problem, see `sciml list`."""
-    model: Literal["mgno", "fno"] = "mgno"
-    """Architecture."""
+    model: Literal["mgno", "fno", "unet", "multionet"] = "mgno"
+    """Architecture; for problems in time it maps a state to the next one."""
     points: int | None = None
     """Nodes per axis; default the problem's own."""
     contrast: float | None = None
@@ -50,7 +49,7 @@ class Train:
     width: int = 16
     """Channels."""
     depth: int = 4
-    """Layers."""
+    """Layers, of a U-Net levels."""
     num_steps: int = 1000
     """Updates."""
     batch_size: int = 10
@@ -76,27 +75,20 @@ class Train:
 
         import sciml
 
-        from .. import get_problem
-        from .._surrogate import as_float32, num_parameters, short_run_optimiser
+        from .._surrogate import num_parameters, short_run_optimiser
 
         self._check()
+        task = TrainingTask(self.problem, self.points, self.contrast)
         try:
-            problem = get_problem(
-                self.problem, points=self.points, contrast=self.contrast
-            )
-            model = make_model(
-                self.model, problem.grid, self.width, self.depth, self.seed
-            )
+            model = task.model(self.model, self.width, self.depth, self.seed)
         except ValueError as error:
             raise Usage(str(error)) from error
         self._write_arguments()
-        total = self.num_train + self.num_validation + self.num_test
-        with progress_bar("solving", total, not self.json) as bar:
-            data = problem.dataset(total, key=jr.key(self.seed), progress=bar)
-        train, rest = as_float32(data).split(self.num_train)
-        validation, test = None, rest
-        if self.num_validation:
-            held_out, test = rest.split(self.num_validation)
+        counts = (self.num_train, self.num_validation, self.num_test)
+        with progress_bar("solving", sum(counts), not self.json) as bar:
+            train, held_out, test = task.datasets(counts, self.seed, bar)
+        validation = None
+        if held_out is not None:
             validation = sciml.training.Validation(
                 held_out, every=self._validate_every(), patience=self.patience
             )
@@ -148,7 +140,8 @@ class Train:
             for name, value in facts.items():
                 text = f"{value:.4g}" if isinstance(value, float) else value
                 print(f"{name.replace('_', ' '):<18} {text}")
-            say(f"use it: sciml predict {path} --problem {self.problem}")
+            if task.certified:
+                say(f"use it: sciml predict {path} --problem {self.problem}")
         return ExitCode.DONE
 
     def _validate_every(self) -> int:
@@ -224,33 +217,3 @@ class Train:
         fields = dataclasses.asdict(self)
         fields["validate_every"] = self._validate_every()
         return {k: v for k, v in fields.items() if k not in _FREE}
-
-
-def make_model(name: str, grid, width: int, depth: int, seed: int):
-    """An untrained model for one input and one output field on a grid, in float32."""
-    import jax.random as jr
-
-    from sciml.neural_operators import FNO, MgNO
-
-    from .._surrogate import in_float32
-
-    key = jr.key(seed)
-    smallest = min(grid.num_points)
-    if name == "mgno":
-        levels = min(6, max(1, smallest.bit_length() - 1))
-        return in_float32(
-            MgNO(
-                grid.ndim,
-                1,
-                1,
-                width=width,
-                depth=depth,
-                num_levels=levels,
-                boundary=grid.boundary,
-                key=key,
-            )
-        )
-    modes = min(16, smallest // 2)
-    return in_float32(
-        FNO(grid.ndim, 1, 1, width=width, depth=depth, num_modes=modes, key=key)
-    )

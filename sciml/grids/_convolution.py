@@ -25,6 +25,7 @@ from ._boundary import (
     Periodic,
     boundary_pairs,
 )
+from ._correlation import correlate
 
 # Given and Result have names of their own, since sizes and channels differ.
 Given = Shaped[Array, "in_channels *nodes"]
@@ -240,7 +241,7 @@ def _correlate(x: Array, weight: Array, stride: int) -> Array:
     """Σ_t weight[o, i, t] x[stride·J + t, i] where the whole kernel fits inside x."""
     weight = weight.astype(x.dtype)
     if weight.ndim < 5:
-        return _batched_correlate(x[None], weight, stride)[0]
+        return correlate(x[None], weight, stride)[0]
     # A sum of two-dimensional convolutions, since XLA's CPU gradients of three-
     # dimensional ones are slow: 27 times for stride 2, 2 to 5 times for stride 1.
     length = weight.shape[2]
@@ -249,21 +250,8 @@ def _correlate(x: Array, weight: Array, stride: int) -> Array:
         lax.slice_in_dim(x, t, t + last + 1, stride, axis=0) for t in range(length)
     ]
     return sum(
-        _batched_correlate(plane, weight[:, :, t], stride)
-        for t, plane in enumerate(planes)
+        correlate(plane, weight[:, :, t], stride) for t, plane in enumerate(planes)
     )  # pyright: ignore[reportReturnType]
-
-
-def _batched_correlate(x: Array, weight: Array, stride: int) -> Array:
-    """A convolution of one or two axes, between a batch axis and the channels."""
-    axes = "XY"[: weight.ndim - 2]
-    return lax.conv_general_dilated(
-        x,
-        weight,
-        window_strides=(stride,) * len(axes),
-        padding="VALID",
-        dimension_numbers=(f"N{axes}C", f"OI{axes}", f"N{axes}C"),
-    )
 
 
 def _phase_weight(weight: Array) -> Array:

@@ -18,6 +18,7 @@ from ..grids._boundary import AbstractBoundary, BoundaryPair
 from ..grids._convolution import Convolution
 from ._modes import check_modes, embedded_modes, hermitian, low_modes, modes_shape
 from ._sample import check_channels, check_counts, floating, grid_of, numeric_boundary
+from ._transferred import Transferred
 
 
 class AbstractCoordinates(eqx.Module):
@@ -268,3 +269,11 @@ class FNO(eqx.Module):
         u = self.layers[-1](u)
         u = self.output(jax.nn.gelu(self.hidden(u), approximate=True))
         return grid.impose(u)
+
+    def transfer(self, factor: int = 2) -> Transferred:
+        """The same operator on grids whose spacing is `factor` times finer.
+
+        A Fourier neural operator may be called on them as it is; this has no aliases of
+        finer details and linear interpolation instead. See `Transferred`.
+        """
+        return Transferred(self, factor)

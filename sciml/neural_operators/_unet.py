@@ -17,6 +17,7 @@ from ._fno import AbstractCoordinates, NoCoordinates
 from ._mgno import check_levels
 from ._normalisation import AbstractNormalisation, Features, NoNormalisation
 from ._sample import check_channels, check_counts, floating, grid_of, numeric_boundary
+from ._transferred import Transferred
 
 
 class Block(eqx.Module):
@@ -209,3 +210,10 @@ class UNet(eqx.Module):
             coarse = prolong.channels_last(u, fine.shape[:-1])
             u = block(jnp.concatenate([fine, coarse], -1))
         return grid.impose(jnp.moveaxis(self.output.channels_last(u), -1, 0))
+
+    def transfer(self, factor: int = 2) -> Transferred:
+        """The same operator on grids whose spacing is `factor` times finer.
+
+        See `Transferred`, whose shortcut this is.
+        """
+        return Transferred(self, factor)

@@ -17,6 +17,7 @@ from ._products import Many, Products
 from ._recorder import Recorder
 from ._report import Report
 from ._surrogate_speed import SurrogateSpeed
+from ._surrogates import Surrogates
 
 BENCHMARKS = {
     "linear": "set-up and solve times: CG, Jacobi, our multigrid, PyAMG, SuperLU",
@@ -26,6 +27,7 @@ BENCHMARKS = {
     "neural-odes": "penalties on the cost of a solve: accuracy, evaluations, times",
     "recorder": "what recording a solve costs, and a price on it; torch (--torch)",
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
+    "surrogates": "MgNO, FNO and UNet on our problems, beside the classical solver",
     "surrogate-speed": "MgNO and FNO, forward and gradient; torch (--torch)",
     "certified": "predictions finished by CG: is the residual met, what is saved",
     "durability": "training that is killed and resumed: what is lost; a long run",
@@ -45,6 +47,7 @@ _Benchmark = (
     | Annotated[NeuralODEs, _called("neural-odes")]
     | Annotated[Recorder, _called("recorder")]
     | Annotated[DarcySmall, _called("darcy-small")]
+    | Annotated[Surrogates, _called("surrogates")]
     | Annotated[SurrogateSpeed, _called("surrogate-speed")]
     | Annotated[Certified, _called("certified")]
     | Annotated[Durability, _called("durability")]

@@ -111,6 +111,12 @@ _FORMATS = {
     "relative_l2": ".2%",
     "relative_l2_sd": ".2%",
     "fine_l2": ".2%",
+    "relative_h1": ".2%",
+    "spectral_h1": ".2%",
+    "boundary_rmse": ".1e",
+    "published_l2": ".2%",
+    "published_h1": ".2%",
+    "latency": ".2e",
     "training_time": ".1f",
     "prediction_time": ".2e",
     "time_ratio": ".2f",
@@ -144,7 +150,7 @@ def _short(value: Any) -> str:
 
 
 # What says where things are, and how they are shown, but not what was measured.
-_NOT_RECORDED = ("record", "record_dir", "json", "data", "plot", "torch")
+_NOT_RECORDED = ("record", "record_dir", "json", "data", "plot", "torch", "folder")
 
 
 def _arguments(command: Any) -> Row:
