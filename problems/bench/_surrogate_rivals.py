@@ -133,5 +133,5 @@ def _splined(solutions: np.ndarray, grid: Grid, fine: Grid) -> np.ndarray:
     closed = np.asarray(close_field(jnp.asarray(solutions), grid))
     nodes = [grid.coordinates(axis, closed=True) for axis in range(2)]
     wanted = [fine.coordinates(axis) for axis in range(2)]
-    splines: Any = [RectBivariateSpline(*nodes, field) for field in closed]
+    splines = [RectBivariateSpline(nodes[0], nodes[1], field) for field in closed]
     return np.stack([spline(wanted[0], wanted[1]) for spline in splines])

@@ -22,7 +22,9 @@ class MakeReport:
 
     def __call__(self) -> ExitCode:
         """Read, lay out, write."""
-        from sciml.evaluation import Report, Table, read_records
+        from sciml.evaluation import Report, read_records
+
+        from .bench._report import record_table
 
         files: list[pathlib.Path] = []
         for name in self.records:
@@ -56,7 +58,7 @@ class MakeReport:
                 )
                 rows = record.values.get("rows")
                 if rows:
-                    report.add_table(Table(rows, caption=record.name))
+                    report.add_table(record_table(rows, caption=record.name))
         if not count:
             raise BadData(f"{', '.join(map(str, files))}: no records in there.")
         path = pathlib.Path(self.output)

@@ -44,13 +44,7 @@ class Report:
         - `rows`: of the table.
         - `details`: what is recorded beside it.
         """
-        from sciml.evaluation import (
-            Column,
-            Record,
-            append_record,
-            format_table,
-            machine,
-        )
+        from sciml.evaluation import Record, append_record, machine
 
         for row in rows:
             row.pop("history", None)
@@ -58,10 +52,7 @@ class Report:
         if self.json:
             print_json({"rows": rows, **details, "machine": facts})
         else:
-            shown = [_shown(row) for row in rows]
-            keys = dict.fromkeys(key for row in shown for key in row)
-            columns = [Column(key, format=_FORMATS.get(key)) for key in keys]
-            print(format_table(shown, columns))
+            print(record_table(rows).plain())
             print(
                 f"{facts['cpu']}, {facts['threads']} threads, jax "
                 f"{facts['versions']['jax']}, {facts['device']}"
@@ -84,6 +75,16 @@ class Report:
 
 Reported = Annotated[Report, tyro.conf.arg(name="")]
 """A field of options that need no prefix."""
+
+
+def record_table(rows: list[Row], caption: str = "") -> Any:
+    """The `sciml.evaluation.Table` of a benchmark's rows."""
+    from sciml.evaluation import Column, Table
+
+    shown = [_shown(row) for row in rows]
+    keys = dict.fromkeys(key for row in shown for key in row)
+    columns = [Column(key, format=_FORMATS.get(key)) for key in keys]
+    return Table(shown, columns, caption=caption)
 
 
 def _shown(row: Row) -> Row:
