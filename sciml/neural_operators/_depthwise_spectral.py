@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ._modes import check_modes, embedded_modes, hermitian, low_modes, modes_shape
+from ._modes import check_modes, hermitian, low_field, low_transform, modes_shape
 
 
 class DepthwiseSpectralConvolution(eqx.Module):
@@ -63,15 +63,14 @@ class DepthwiseSpectralConvolution(eqx.Module):
         """The map applied to one field."""
         space = f.shape[1:]
         check_modes(space, self.num_modes)
-        axes = tuple(range(1, self.ndim + 1))
-        transform = jnp.fft.rfftn(f, axes=axes, norm="forward")
         magnitude, phase = self.weight.astype(f.dtype)
         inside = jnp.asarray(ball_of_modes(self.ndim, self.num_modes), f.dtype)[None]
         gain = jax.nn.sigmoid(magnitude) * inside
         weight = lax.complex(gain * jnp.cos(phase), gain * jnp.sin(phase))
-        low = hermitian(weight, 1) * low_modes(transform, self.num_modes)
-        low = embedded_modes(low, space, self.num_modes)
-        return jnp.fft.irfftn(low, space, axes=axes, norm="forward")
+        low = low_transform(f, self.num_modes)
+        low = hermitian(weight, 1) * lax.complex(low[0], low[1])
+        low = jnp.stack([jnp.real(low), jnp.imag(low)])
+        return low_field(low, space, self.num_modes)
 
 
 def low_pass(
@@ -80,11 +79,8 @@ def low_pass(
     """A field without its frequencies |k| ≥ num_modes."""
     space = f.shape[1:]
     check_modes(space, num_modes)
-    axes = tuple(range(1, f.ndim))
-    low = low_modes(jnp.fft.rfftn(f, axes=axes, norm="forward"), num_modes)
-    inside = ball_of_modes(len(space), num_modes)[None]
-    low = embedded_modes(jnp.where(inside, low, 0), space, num_modes)
-    return jnp.fft.irfftn(low, space, axes=axes, norm="forward")
+    inside = jnp.asarray(ball_of_modes(len(space), num_modes), f.dtype)[None, None]
+    return low_field(low_transform(f, num_modes) * inside, space, num_modes)
 
 
 def ball_of_modes(ndim: int, num_modes: int) -> Bool[np.ndarray, "*modes"]:

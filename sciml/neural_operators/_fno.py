@@ -16,7 +16,7 @@ from .._serialisation import register
 from ..grids import Dirichlet, Grid
 from ..grids._boundary import AbstractBoundary, BoundaryPair
 from ..grids._convolution import Convolution
-from ._modes import check_modes, embedded_modes, hermitian, low_modes, modes_shape
+from ._modes import check_modes, hermitian, low_field, low_transform, modes_shape
 from ._sample import check_channels, check_counts, floating, grid_of, numeric_boundary
 from ._transferred import Transferred
 
@@ -122,14 +122,16 @@ class SpectralConvolution(eqx.Module):
         """The map applied to one field."""
         space = f.shape[1:]
         check_modes(space, self.num_modes)
-        axes = tuple(range(1, self.ndim + 1))
-        transform = jnp.fft.rfftn(f, axes=axes, norm="forward")
         weight = hermitian(lax.complex(*self.weight.astype(f.dtype)), 2)
-        product = jnp.einsum(
-            "oi...,i...->o...", weight, low_modes(transform, self.num_modes)
+        low = low_transform(f, self.num_modes)
+        # Products of real numbers are the ones that processors are fast at.
+        with_real, with_imaginary = (
+            jnp.einsum("oi...,ri...->ro...", part, low)
+            for part in (jnp.real(weight), jnp.imag(weight))
         )
-        product = embedded_modes(product, space, self.num_modes)
-        return jnp.fft.irfftn(product, space, axes=axes, norm="forward")
+        real = with_real[0] - with_imaginary[1]
+        imaginary = with_real[1] + with_imaginary[0]
+        return low_field(jnp.stack([real, imaginary]), space, self.num_modes)
 
 
 class FourierLayer(eqx.Module):
