@@ -10,6 +10,8 @@ import pytest
 
 import problems
 import sciml
+from problems.bench import bench_rollouts
+from problems.bench._rollouts import _judged, _summary
 from sciml._serialisation import load, save
 from sciml.data import Dataset
 from sciml.evaluation import evaluate
@@ -287,3 +289,37 @@ def test_mistakes(getkey):
         TemporalBundle(model, 3, 0.1, 1)(data.inputs[0])
     with pytest.raises(ValueError, match="states with 4 channels, but .* 3"):
         TemporalBundle(lambda x: x[:4], 1, 0.1, 4)(data.inputs[0])
+
+
+def test_rows_of_the_benchmark():
+    rows = bench_rollouts(
+        models=["x + FNO", "BoundedStep(FNO)"],
+        horizon=3,
+        num_trajectories=4,
+        num_steps=3,
+        seeds=1,
+    )
+    assert [row["model"] for row in rows] == ["x + FNO", "BoundedStep(FNO)"]
+    assert all(row["rollouts"] == 8 and 0 < row["step_error"] < 2 for row in rows)
+    # By construction, however little it was trained: radius/(1 − rate) deviations.
+    assert rows[1]["largest"] < 401
+
+
+def test_what_diverges_is_counted():
+    found = [
+        {"step_error": 0.1, "accurate_steps": 2, "rollouts": 8, "diverged_10": d}
+        | {"diverged_50": 2 * d, "first": f, "largest": 1.0 + d, "training_time": 1.0}
+        for d, f in ((0, None), (3, 70), (1, 90))
+    ]
+    row = _summary(found)
+    assert (row["rollouts"], row["diverged_10"], row["diverged_50"]) == (24, 4, 8)
+    assert row["first"] == 70 and row["largest"] == 4.0
+    data = Dataset(
+        np.ones((2, 1, 64)), np.ones((2, 1, 64)), Grid(64, boundary=Periodic())
+    )
+    doubling = _judged(lambda x: 2 * x, data, data, data, horizon=1)
+    # Twice as large with each step: above five times after the third.
+    assert doubling["first"] == 3 and doubling["diverged_10"] == 2
+    assert _judged(lambda x: x, data, data, data, horizon=1)["first"] is None
+    with pytest.raises(ValueError, match="models: no 'GNO'"):
+        bench_rollouts(models=["GNO"])

@@ -36,6 +36,10 @@ from ._recorder import (
     bench_recorder as bench_recorder,
     check_recorder as check_recorder,
 )
+from ._rollouts import (
+    ROLLOUT_MODELS as ROLLOUT_MODELS,
+    bench_rollouts as bench_rollouts,
+)
 from ._surrogate_speed import bench_surrogate_speed as bench_surrogate_speed
 from ._surrogates import (
     SURROGATE_MODELS as SURROGATE_MODELS,

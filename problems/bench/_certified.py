@@ -94,7 +94,7 @@ def _trained(num_points, num_samples, num_steps, seed, progress):
     model, _ = sciml.training.fit(
         model,
         train,
-        optimiser=short_run_optimiser(num_steps),
+        optimiser=short_run_optimiser(num_steps, 2e-3),
         num_steps=num_steps,
         batch_size=min(8, num_samples),
         progress=progress,

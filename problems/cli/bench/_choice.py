@@ -16,6 +16,7 @@ from ._neural_odes import NeuralODEs
 from ._products import Many, Products
 from ._recorder import Recorder
 from ._report import Report
+from ._rollouts import Rollouts
 from ._surrogate_speed import SurrogateSpeed
 from ._surrogates import Surrogates
 
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
     "surrogates": "MgNO, FNO and UNet on our problems, beside the classical solver",
     "surrogate-speed": "MgNO and FNO, forward and gradient; torch (--torch)",
+    "rollouts": "models that march in time: errors, and which long rollouts diverge",
     "certified": "predictions finished by CG: is the residual met, what is saved",
     "durability": "training that is killed and resumed: what is lost; a long run",
     "faults": "every way a linear solve can fail: what solvers claim, and what is true",
@@ -49,6 +51,7 @@ _Benchmark = (
     | Annotated[DarcySmall, _called("darcy-small")]
     | Annotated[Surrogates, _called("surrogates")]
     | Annotated[SurrogateSpeed, _called("surrogate-speed")]
+    | Annotated[Rollouts, _called("rollouts")]
     | Annotated[Certified, _called("certified")]
     | Annotated[Durability, _called("durability")]
     | Annotated[Faults, _called("faults")]

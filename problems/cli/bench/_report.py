@@ -113,6 +113,8 @@ _FORMATS = {
     "relative_l2_sd": ".2%",
     "fine_l2": ".2%",
     "relative_h1": ".2%",
+    "step_error": ".2%",
+    "accurate_steps": ".1f",
     "spectral_h1": ".2%",
     "boundary_rmse": ".1e",
     "published_l2": ".2%",
