@@ -35,7 +35,8 @@ class BoundedStep(eqx.Module):
     (`sciml.evaluation.rollout_errors`).
 
     The model learns the change in a step; where that is small against the radius
-    nothing is lost. Put it inside of `normalised`, where the state's deviation is 1.
+    nothing is lost. Put it inside of `normalised`, where the state's deviation is 1,
+    with the same states for input and output: between two units there is no bound.
     Values that are not finite stay so: what cannot be computed is not made up.
 
     **Arguments:**
