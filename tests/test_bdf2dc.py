@@ -196,7 +196,7 @@ def along(function, derivative_step=1e-4):
 @pytest.mark.parametrize(
     "order, adjoint",
     [
-        (4, dfx.RecursiveCheckpointAdjoint()),
+        pytest.param(4, dfx.RecursiveCheckpointAdjoint(), marks=pytest.mark.slow),
         pytest.param(4, dfx.DirectAdjoint(), marks=pytest.mark.slow),
         (3, dfx.ForwardMode()),
     ],

@@ -84,6 +84,7 @@ def test_states_of_any_shape():
     np.testing.assert_allclose(got, flat, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_dense_output_is_of_fourth_order():
     def largest_error(n):
         ts = np.linspace(0, END, n + 1)
@@ -110,6 +111,7 @@ def test_backwards_in_time():
     np.testing.assert_allclose(back.ys[:, 0], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_solves_in_a_chain():
     """Two solves that pass the state are the same as one."""
     solver = VariableBDF2DC(4, *TIGHT)
@@ -135,6 +137,7 @@ def test_jumps():
     assert int(solution.stats["num_rejected_steps"]) < 5
 
 
+@pytest.mark.slow
 def test_steps_that_newton_cannot_solve():
     hopeless = VariableBDF2DC(4, *TIGHT, root_find_max_steps=1)
     fixed = on_grid(VAN_DER_POL, hopeless, GRID, START, 30.0, throw=False)

@@ -177,6 +177,7 @@ def test_iterations(measured):
     assert abs(steps[GRID, OURS[1]] - steps[GRID, OURS[0]]) <= 1
 
 
+@pytest.mark.slow
 def test_constant_coefficients_have_a_transform():
     """Every preconditioner there is, and SciPy's sine transform, on −Δu = 1."""
     rows = bench_linear(15, ("poisson",), tolerances=(1e-8,), repeats=1, every=True)

@@ -37,12 +37,15 @@ def program(text: str) -> str:
     return "\n".join(lines).rstrip()
 
 
-def with_code() -> list[str]:
-    return [
+def with_code() -> list:
+    """The guides, and, as they take minutes together, marked slow, the reference."""
+    names = [
         path.relative_to(ROOT).as_posix()
         for path in pages()
         if program(path.read_text("utf-8"))
     ]
+    slow = pytest.mark.slow
+    return [pytest.param(n, marks=slow) if "/api/" in n else n for n in names]
 
 
 @pytest.mark.parametrize("page", with_code())

@@ -70,6 +70,7 @@ def test_heat_decays(solver):
     assert decayed < 1e-5
 
 
+@pytest.mark.slow
 def test_derivative_with_respect_to_the_diffusivity():
     u, rate = mode()
     solver = MatrixFree(dfx.Kvaerno5(), preconditioner=FastDiagonalisation(GRID))

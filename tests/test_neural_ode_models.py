@@ -188,6 +188,7 @@ def finite(tree) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_the_bound_is_what_it_says():
     model = certain(LATENT)
     each = eqx.filter_jit(lambda m, *a: jax.vmap(m, in_axes=(0, 0, None))(*a))

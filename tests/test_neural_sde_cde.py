@@ -75,6 +75,7 @@ def test_linear_noise_is_geometric_brownian_motion(solver):
     assert np.all(np.abs(got.var(0) / variance - 1) < 0.5)
 
 
+@pytest.mark.slow
 def test_the_price_of_a_noisy_solve_has_slopes():
     # In single precision, which is that of the result.
     dtype = jnp.float32

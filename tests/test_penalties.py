@@ -245,6 +245,7 @@ def test_local_through_the_implicit_adjoint_and_backwards_in_time():
     np.testing.assert_allclose(jax.value_and_grad(back)(rate), direct, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_forward_mode_is_the_transpose_of_reverse_mode():
     penalties = (ErrorEstimate(), Local(), KineticEnergy())
 

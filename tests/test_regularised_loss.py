@@ -65,6 +65,7 @@ def test_the_loss_is_the_task_and_the_price():
     assert aux["price"] == 0.0 and vanilla == aux["task"]
 
 
+@pytest.mark.slow
 def test_fit_follows_a_schedule_and_saves_steps():
     train, histories = labelled(), {}
     schedule = optax.exponential_decay(2.0, 30, 0.1)

@@ -88,8 +88,8 @@ def test_dense_output_in_float32():
     "adjoint",
     [
         dfx.RecursiveCheckpointAdjoint(),
-        dfx.DirectAdjoint(),
-        dfx.BacksolveAdjoint(),
+        pytest.param(dfx.DirectAdjoint(), marks=pytest.mark.slow),
+        pytest.param(dfx.BacksolveAdjoint(), marks=pytest.mark.slow),
     ],
     ids=lambda adjoint: type(adjoint).__name__,
 )
@@ -136,6 +136,7 @@ def test_each_sample_of_a_batch_and_after_a_jump():
     assert np.allclose(own[0][1, 0], exact, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_heuristics_and_penalties():
     def both(solver) -> Any:
         recorded = heuristics_of(
