@@ -38,11 +38,12 @@ def short_run_optimiser(
     `sciml.training.default_optimiser` follows the papers' hundreds of epochs with a
     peak of 1e-3, which is too slow for a run of minutes.
     """
+    warmup = max(num_steps // 10, 1)
     schedule = optax.warmup_cosine_decay_schedule(
         learning_rate / 10,
         learning_rate,
-        max(num_steps // 10, 1),
-        num_steps,
+        warmup,
+        max(num_steps, warmup + 1),
         learning_rate / 100,
     )
     return optax.chain(

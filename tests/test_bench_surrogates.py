@@ -10,6 +10,7 @@ import pytest
 
 import sciml
 from problems import get_problem
+from problems._surrogate import short_run_optimiser
 from problems.bench import (
     _surrogates as surrogates,
     bench_surrogates,
@@ -135,6 +136,15 @@ def test_the_published_optimiser():
             updates.append(np.asarray(update))
     np.testing.assert_allclose(updates[0], [-2.5e-4] * 3, rtol=2e-3)
     np.testing.assert_allclose(updates[20][0], -5e-4, rtol=1e-2)
+
+
+def test_a_run_of_one_step_has_a_schedule():
+    optimiser = short_run_optimiser(1)
+    parameters = jnp.array([1.0])
+    with jax.numpy_dtype_promotion("standard"):
+        update, _ = optimiser.update(parameters, optimiser.init(parameters), parameters)
+    found = np.asarray(update)
+    assert np.isfinite(found).all() and found[0] != 0
 
 
 @pytest.mark.slow
