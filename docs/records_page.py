@@ -1,7 +1,6 @@
 """A hook of the docs build: the page of all benchmark records, from the records."""
 
 import pathlib
-import sys
 
 from mkdocs.structure.files import File
 
@@ -18,8 +17,6 @@ first, laid out when these pages were built. The same as a page of its own:
 
 def on_files(files, config):
     """Add the page."""
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
     files.append(File.generated(config, NAME, content=records_page()))
     return files
 
@@ -36,17 +33,13 @@ def records_page(folder: pathlib.Path = ROOT / "docs" / "benchmarks") -> str:
 
 
 def _section(record) -> str:
-    from problems.cli.bench._report import record_table
+    from problems.cli.bench._report import record_facts, record_table
 
-    machine = record.machine
-    facts = [
-        str(machine.get("cpu")),
-        f"{machine.get('threads')} threads",
-        str(machine.get("device")),
-        f"jax {machine.get('versions', {}).get('jax')}",
-        f"commit {machine.get('commit')}",
+    lines = [
+        f"### {record.time}\n",
+        f"`{record.command}`\n",
+        record_facts(record) + "\n",
     ]
-    lines = [f"### {record.time}\n", f"`{record.command}`\n", f"{', '.join(facts)}.\n"]
     rows = record.values.get("rows")
     if rows:
         lines.append(record_table(rows).markdown() + "\n")

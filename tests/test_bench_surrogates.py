@@ -111,9 +111,10 @@ def test_a_run_goes_on_where_it_was(small, tmp_path, monkeypatch):
     again = bench_surrogates(**options, seeds=2)
     assert len(calls) == 1 and again[0]["steps"] == first["steps"]
     assert again[0]["each"][0] == first["each"][0]
-    changed: dict[str, Any] = {**options, "minutes": 2e-4}
-    with pytest.raises(ValueError, match="other arguments"):
-        bench_surrogates(**changed, seeds=1)
+    for name, value in (("minutes", 2e-4), ("num_samples", 9), ("seed", 8)):
+        changed: dict[str, Any] = {**options, name: value}
+        with pytest.raises(ValueError, match="other arguments"):
+            bench_surrogates(**changed, seeds=1)
 
 
 def test_names_that_there_are_not():

@@ -13,6 +13,7 @@ from cli_cases import run, strict_json
 from training_cases import same_bits
 
 import sciml
+from problems.cli._train_task import TrainingTask
 from sciml.training import History
 
 SMALL = "train darcy --points 15 --width 4 --depth 1 --num-train 12 --num-test 4"
@@ -128,7 +129,19 @@ def test_every_model_and_kind_of_problem(tmp_path, capsys, problem, model, kind)
     assert np.isfinite(strict_json(out)["relative_l2"])
     found = sciml.load(path)
     assert type(found.model).__name__ == kind
-    assert "use it" not in err
+
+
+def test_what_can_be_certified_and_how_data_are_parted():
+    assert TrainingTask("darcy", 15, None).certified
+    assert not TrainingTask("helmholtz-waves", 11, None).certified
+    task = TrainingTask("burgers", None, None)
+    assert not task.certified
+    train, none, test = task.datasets((12, 0, 4), 7, lambda count: None)
+    assert none is None and (len(train), len(test)) == (12, 4)
+    # Ten pairs to a trajectory: a state follows the one before it, within one only.
+    follows = [np.array_equal(train.inputs[k + 1], train.targets[k]) for k in range(11)]
+    assert follows == [True] * 9 + [False, True]
+    assert not np.isin(test.inputs, train.inputs).any()
 
 
 def test_options_that_a_problem_does_not_have(capsys):

@@ -24,12 +24,7 @@ _TOLERANCES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)
 
 
 def classical_rows(
-    name: str,
-    seed: int,
-    errors: Sequence[float],
-    *,
-    paper: bool = False,
-    num_samples: int = 20,
+    name: str, seed: int, errors: Sequence[float], *, num_samples: int = 20
 ) -> list[Row]:
     """The fine grid, and every second, fourth and eighth of its nodes.
 
@@ -44,14 +39,13 @@ def classical_rows(
     - `name`: of the task.
     - `seed`: of the coefficients.
     - `errors`: those of the models, relative, in L2.
-    - `paper`: at the published size.
     - `num_samples`: coefficients to solve for.
 
     **Returns:** rows with `problem`, `method`, `points`, `relative_l2` and `latency`,
     the median of the seconds that one solve takes, set-up included and interpolation
     left out.
     """
-    points, factor = task_size(name, paper)
+    points, factor = task_size(name)
     make = TASKS[name].make
     data = make(points).dataset(num_samples, key=jr.key(seed))
     wanted = min(errors, default=0.0)

@@ -88,7 +88,7 @@ def task_data(
     return data
 
 
-def task_size(name: str, paper: bool) -> tuple[int, int]:
+def task_size(name: str, paper: bool = False) -> tuple[int, int]:
     """Nodes per axis of the fine grid, and how much coarser the models' one is."""
     task = TASKS[name]
     if not paper:

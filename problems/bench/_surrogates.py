@@ -82,6 +82,7 @@ def bench_surrogates(
         "num_samples": num_samples,
         "num_test": num_test,
         "batch_size": batch_size,
+        "seed of the data": seed,
     }
     rows = []
     for name in problems:
@@ -101,7 +102,7 @@ def bench_surrogates(
                 makers[model],
                 (train, test),
                 (steps[model], batch_size, range(seed, seed + seeds)),
-                place,
+                (place, arguments),
                 progress,
             )
             trained.append(row)
@@ -129,7 +130,7 @@ def check_surrogates(problems: Sequence[str], models: Sequence[str]) -> None:
 
 
 def surrogate_models(
-    grid: Grid, names: Sequence[str] = SURROGATE_MODELS, depth: int = 4
+    grid: Grid, names: Sequence[str] = SURROGATE_MODELS
 ) -> dict[str, Callable[[jax.Array], Any]]:
     """Makers of models for a grid, from a key, all with about MgNO's parameters."""
     boundary = grid.homogeneous().boundary
@@ -141,7 +142,7 @@ def surrogate_models(
             1,
             1,
             width=24,
-            depth=depth,
+            depth=4,
             num_levels=num_levels,
             boundary=boundary,
             key=key,
@@ -186,9 +187,10 @@ def _shares(makers, name, train, batch_size, minutes) -> dict[str, int]:
     return {m: max(1, round(60 * minutes / timing[m].run_time)) for m in makers}
 
 
-def _row(name, model, make, data, plan, folder, progress) -> Row:
+def _row(name, model, make, data, plan, kept, progress) -> Row:
     train, test = data
     num_steps, batch_size, numbers = plan
+    folder, arguments = kept
     results = []
     for k in numbers:
         place = folder and folder / f"{name}-{model}-{num_steps}-{k}"
@@ -196,7 +198,7 @@ def _row(name, model, make, data, plan, folder, progress) -> Row:
         train_it = lambda k=k, place=place: _trained(
             name, model, make, data, (num_steps, batch_size, k), place, progress
         )
-        results.append(_remembered(file, {"batch_size": batch_size}, train_it))
+        results.append(_remembered(file, arguments, train_it))
     mean = lambda key: float(np.mean([result[key] for result in results]))
     each = [result["relative_l2"] for result in results]
     first = in_float32(make(jr.key(0)))

@@ -24,7 +24,7 @@ class MakeReport:
         """Read, lay out, write."""
         from sciml.evaluation import Report, read_records
 
-        from .bench._report import record_table
+        from .bench._report import record_facts, record_table
 
         files: list[pathlib.Path] = []
         for name in self.records:
@@ -49,13 +49,7 @@ class MakeReport:
                 count += 1
                 report.add_heading(f"{record.time}", 3)
                 report.add_code(record.command)
-                facts = record.machine
-                report.add_paragraph(
-                    f"{facts.get('cpu')}, {facts.get('threads')} threads, "
-                    f"{facts.get('device')}, "
-                    f"jax {facts.get('versions', {}).get('jax')}, "
-                    f"commit {facts.get('commit')}."
-                )
+                report.add_paragraph(record_facts(record))
                 rows = record.values.get("rows")
                 if rows:
                     report.add_table(record_table(rows, caption=record.name))

@@ -87,6 +87,15 @@ def record_table(rows: list[Row], caption: str = "") -> Any:
     return Table(shown, columns, caption=caption)
 
 
+def record_facts(record: Any) -> str:
+    """Where a `sciml.evaluation.Record` was made."""
+    facts = record.machine
+    return (
+        f"{facts.get('cpu')}, {facts.get('threads')} threads, {facts.get('device')}, "
+        f"jax {facts.get('versions', {}).get('jax')}, commit {facts.get('commit')}."
+    )
+
+
 def _shown(row: Row) -> Row:
     """A row for people: without lists and tables."""
     return {k: v for k, v in row.items() if not isinstance(v, list | dict)}
