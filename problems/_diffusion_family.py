@@ -15,13 +15,16 @@ from sciml.preconditioners import Multigrid
 
 
 class AbstractElliptic(sciml.AbstractLinearProblem):
-    """Systems on a grid whose operator is symmetric positive definite."""
+    """Systems on a grid whose operator is symmetric, positive definite or, where
+    constants are known to be its null space, semi-definite.
+    """
 
     def solve(
         self,
         coefficient: Float[Array, "*space"],
         *,
         rtol: ArrayLike | None = None,
+        x0: Float[Array, "*space"] | None = None,
         throw: bool = True,
     ) -> sciml.Solution:
         """u by conjugate gradients with multigrid, to a relative residual of `rtol`.
@@ -31,11 +34,14 @@ class AbstractElliptic(sciml.AbstractLinearProblem):
         - `coefficient`: a field on the grid.
         - `rtol`: default that of `sciml.CG`: 1e-8 in float64, 1e-5 or the rounding
             floor in float32.
+        - `x0`: first guess, default zero.
         - `throw`: as for `sciml.linear_solve`.
         """
         A, b = self.assemble(coefficient)
         solver = sciml.CG(rtol=rtol, max_steps=500)
-        return sciml.linear_solve(A, b, solver, preconditioner=Multigrid(), throw=throw)
+        return sciml.linear_solve(
+            A, b, solver, preconditioner=Multigrid(), x0=x0, throw=throw
+        )
 
     def dataset(
         self,

@@ -4,13 +4,11 @@ import math
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-import sciml
 from sciml.grids import (
     AbstractBoundary,
     AbstractRandomField,
@@ -22,12 +20,14 @@ from sciml.grids import (
 )
 from sciml.linear import StencilOperator, diffusion_operator
 
+from ._diffusion_family import AbstractElliptic
 
-class AbstractImplicitStep(sciml.AbstractLinearProblem):
+
+class AbstractImplicitStep(AbstractElliptic):
     """A u' = b(u) with one operator A: what is given is a state, not a medium.
 
     It may have any sign. `sciml.predict(model, problem, u)` is then one step: the model
-    says u', and CG makes it true.
+    says u', and CG makes it true. `dataset` has pairs (u, u') to train a model on.
     """
 
     def check_coefficient(self, coefficient: Float[Array, "*space"]) -> None:

@@ -18,6 +18,7 @@ from ._diffusion import Darcy, Diffusion
 from ._diffusion_family import AbstractElliptic
 from ._elasticity import LinearElasticity
 from ._finite_elements import AbstractFiniteElements
+from ._implicit_steps import HeatStep, PressureStep
 from ._poisson import Poisson
 from ._unstructured import UnstructuredDiffusion
 
@@ -90,6 +91,16 @@ _PROBLEMS: dict[str, tuple[Callable[..., AbstractElliptic], dict[str, Any], str]
         },
         "MgNO's multiscale Darcy flow: a oscillates on six scales",
     ),
+    "heat-step": (
+        HeatStep,
+        {"num_points": (63, 63)},
+        "one backward Euler step of ∂u/∂t = Δu (sciml predict --steps)",
+    ),
+    "pressure-step": (
+        PressureStep,
+        {"num_points": (64, 64)},
+        "−Δp = −d on a periodic box, the pressure of an incompressible flow",
+    ),
 }
 
 _LOG_NORMAL = LogNormalField(SquaredExponentialField(1.1, correlation_length=0.2))
@@ -151,7 +162,7 @@ def get_problem(
     if points is not None:
         arguments["num_points"] = (points,) * len(arguments["num_points"])
     if contrast is not None:
-        if make in (Poisson, AnisotropicDiffusion):
+        if make in (Poisson, AnisotropicDiffusion, HeatStep, PressureStep):
             raise ValueError(f"contrast: {name!r} has a constant coefficient.")
         if isinstance(arguments.get("coefficient"), AbstractRandomField):
             raise ValueError(f"contrast: the coefficient of {name!r} has its own.")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from cli_cases import run, strict_json
@@ -158,6 +159,9 @@ def test_solve_without_convergence(capsys):
         ("bench durability --kills -1", "kills: expected at least 0"),
         ("predict none --problem dacry", "Did you mean 'darcy'?"),
         ("predict none --rtol -1", "rtol: expected a finite number ≥ 0"),
+        ("predict none --steps 2", "'darcy' is no time step; heat-step is one"),
+        ("predict none --problem heat-step --steps 0", "steps: expected at least 1"),
+        ("predict none --problem heat-step --contrast 2", "constant coefficient"),
         ("bench linear --points 0", "num_points: axis 0 has 0 points"),
         ("bench linear --problems two-phase-0.1", "contrast: expected a finite"),
         ("bench linear --problems nothing", "unknown system 'nothing'"),
@@ -239,7 +243,7 @@ def test_predict(predict):
     assert relative == pytest.approx(facts["surrogate_relative_error"], rel=1e-6)
 
     # The same coefficient, from a file: the same numbers.
-    code, out, _ = predict("--coefficient fields.npz --json")
+    code, out, _ = predict("fields.npz --json")
     again = strict_json(out)
     assert code == 0 and kinds(again) == PREDICTED
     assert again == {name: facts[name] for name in PREDICTED}
@@ -247,9 +251,43 @@ def test_predict(predict):
 
 def test_predict_reads_npy(predict):
     np.save("a.npy", np.ones((15, 15), int))
-    code, out, _ = predict("--coefficient a.npy")
+    code, out, _ = predict("a.npy")
     assert code == 0
     assert re.search(r"^result +successful$", out, re.M)
+
+
+def test_predict_marches(model, tmp_path, monkeypatch, capsys):
+    """Each step from the solution of the one before: as one step after the other."""
+    monkeypatch.chdir(tmp_path)
+    line = f"predict {model} --problem heat-step --points 15 --json"
+    code, out, err = run(f"{line} --steps 3 --output three.npz", capsys)
+    facts = strict_json(out)
+    assert code == 0 and err == "" and facts["time_steps"] == 3
+    extra = {"num_steps_from_state": int, "time_steps": int, "output": str}
+    assert kinds(facts) == PREDICTED | extra
+    name, counts = "", dict.fromkeys(facts, 0)
+    for k in range(3):
+        code, out, _ = run(f"{line} {name} --output {k}.npz", capsys)
+        found = strict_json(out)
+        assert code == 0 and found["time_steps"] == 1
+        counts = {name: counts[name] + found[name] for name in found if "num" in name}
+        with np.load(f"{k}.npz") as arrays:
+            solution = arrays["solution"]
+        np.save(name := "state.npy", solution)
+    assert counts == {name: facts[name] for name in counts} and len(counts) == 3
+    with np.load("three.npz") as arrays:
+        np.testing.assert_array_equal(arrays["solution"], solution)
+    step = problems.get_problem("heat-step", points=15)
+    with np.load("2.npz") as arrays:
+        state = jnp.asarray(arrays["coefficient"])
+    alone = step.solve(state, rtol=1e-8, x0=state).stats["num_steps"]
+    assert found["num_steps_from_state"] == alone
+
+    line = f"predict {model} --problem pressure-step --points 16 --json"
+    code, out, _ = run(line, capsys)
+    facts = strict_json(out)
+    assert code == 0 and kinds(facts) == PREDICTED
+    assert facts["relative_residual"] <= 1e-8
 
 
 def save_bad_coefficients() -> None:
@@ -285,7 +323,7 @@ def save_bad_coefficients() -> None:
 )
 def test_bad_coefficients(name, message, predict):
     save_bad_coefficients()
-    code, out, err = predict(f"--coefficient {name}")
+    code, out, err = predict(name)
     assert (code, out) == (4, "")
     assert err.startswith("bad data: ") and message in err and "Traceback" not in err
 

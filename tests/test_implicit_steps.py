@@ -132,3 +132,18 @@ def test_refusals():
     state[1, 2] = np.inf
     with pytest.raises(ValueError, match=r"coefficient: the state .* index \(1, 2\)"):
         sciml.predict(Before(), step, state)
+
+
+@pytest.mark.parametrize("make", [problems.HeatStep, problems.PressureStep])
+def test_samples_to_train_on(make, getkey):
+    step = make((8, 8))
+    data = step.dataset(3, key=getkey(), rtol=1e-10)
+    assert data.inputs.shape == data.targets.shape == (3, 1, 8, 8)
+    for x, u in zip(data.inputs[:, 0], data.targets[:, 0], strict=True):
+        A, b = step.assemble(jnp.asarray(x))
+        residual = jnp.linalg.norm(b - A.mv(jnp.asarray(u)))
+        assert residual <= 1.001e-10 * jnp.linalg.norm(b)
+    # A better guess than zero costs fewer steps and gives the same.
+    x, u = jnp.asarray(data.inputs[0, 0]), jnp.asarray(data.targets[0, 0])
+    ours, zero = (step.solve(x, x0=x0) for x0 in (1.001 * u, None))
+    assert ours.stats["num_steps"] < zero.stats["num_steps"]

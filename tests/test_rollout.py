@@ -1,5 +1,7 @@
 """Rollouts, bundles of states, and the pushforward loss, against loops by hand."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ import pytest
 import problems
 import sciml
 from problems.bench import bench_rollouts
-from problems.bench._rollouts import _judged, _summary
+from problems.bench._rollouts import FLOWS, _judged, _pairs, _summary
 from sciml._serialisation import load, save
 from sciml.data import Dataset
 from sciml.evaluation import evaluate
@@ -291,8 +293,12 @@ def test_mistakes(getkey):
         TemporalBundle(lambda x: x[:4], 1, 0.1, 4)(data.inputs[0])
 
 
-def test_rows_of_the_benchmark():
+@pytest.mark.parametrize("problem", FLOWS)
+def test_rows_of_the_benchmark(problem, monkeypatch):
+    flow = dataclasses.replace(FLOWS[problem], width=4, num_modes=4, warm_up=1)
+    monkeypatch.setitem(FLOWS, problem, flow)
     rows = bench_rollouts(
+        problem=problem,
         models=["BoundedStep(FNO)"],
         horizon=3,
         num_trajectories=4,
@@ -300,10 +306,28 @@ def test_rows_of_the_benchmark():
         seeds=1,
     )
     (row,) = rows
+    assert row["problem"] == problem
     assert row["model"] == "BoundedStep(FNO)" and row["rollouts"] == 8
     assert 0 < row["step_error"] < 2
     # By construction, however little it was trained: radius/(1 − rate) deviations.
     assert row["largest"] < 401
+
+
+def test_states_follow_each_other_after_the_warm_up():
+    """Pairs are steps of the solver, and none begins before the warm-up's end."""
+    problem = "kuramoto-sivashinsky"
+    flow = dataclasses.replace(FLOWS[problem], warm_up=2)
+    states, grid = flow.states(2, 3, 0.5, jr.key(0))
+    assert states.shape == (2, 4, 64) and grid == flow.make(1.0).grid
+    pairs = _pairs(states, grid)
+    assert len(pairs) == 6
+    step = flow.make(0.5)
+    for before, after in zip(pairs.inputs, pairs.targets, strict=True):
+        exact = step.solve(jnp.asarray(before[0], float))[0]
+        # Not more closely, as the solver's grid is finer than that of the states.
+        np.testing.assert_allclose(after[0], exact, atol=1e-2)
+    first = flow.make(1.0).dataset(2, key=jr.key(0)).targets
+    np.testing.assert_allclose(pairs.inputs[::3], first, atol=1e-3)
 
 
 def test_what_diverges_is_counted():
@@ -324,3 +348,5 @@ def test_what_diverges_is_counted():
     assert _judged(lambda x: x, data, data, data, horizon=1)["first"] is None
     with pytest.raises(ValueError, match="models: no 'GNO'"):
         bench_rollouts(models=["GNO"])
+    with pytest.raises(ValueError, match="problem: no 'heat'"):
+        bench_rollouts(problem="heat")

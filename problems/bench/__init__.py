@@ -39,6 +39,7 @@ from ._recorder import (
 from ._rollouts import (
     ROLLOUT_MODELS as ROLLOUT_MODELS,
     bench_rollouts as bench_rollouts,
+    check_rollouts as check_rollouts,
 )
 from ._surrogate_speed import bench_surrogate_speed as bench_surrogate_speed
 from ._surrogates import (

@@ -16,14 +16,17 @@ class Predict:
 
     model: Annotated[str, tyro.conf.Positional]
     """A model file that `sciml train` or `sciml.save` wrote."""
+    coefficient: Annotated[str | None, tyro.conf.Positional] = None
+    """A .npy or .npz file (key "coefficient") with the coefficient, or the state before
+    a time step; default: a random one."""
     problem: str = "darcy"
     """Name of the problem, see `sciml list`."""
     points: int | None = None
     """Nodes per axis; default the problem's own."""
     contrast: float | None = None
     """Largest over smallest coefficient, where the problem has one."""
-    coefficient: str | None = None
-    """A .npy or .npz file (key "coefficient"); default: a random one."""
+    steps: int = 1
+    """Time steps to march, where the problem is one (heat-step)."""
     rtol: float = 1e-8
     """Relative tolerance of the residual's 2-norm."""
     seed: int = 8
@@ -34,14 +37,13 @@ class Predict:
     """Print JSON instead of text."""
 
     def __call__(self) -> ExitCode:
-        """Load, predict, finish, report; beside it the same from zero."""
+        """Load, predict, finish, report; beside it the same without the model."""
         import jax.numpy as jnp
         import jax.random as jr
 
         import sciml
 
-        from .. import get_problem
-        from ..bench._methods import result_name
+        from .. import HeatStep, get_problem
 
         try:
             problem = get_problem(
@@ -50,6 +52,10 @@ class Predict:
             sciml.CG(rtol=self.rtol)
         except ValueError as error:
             raise Usage(str(error)) from error
+        if self.steps < 1:
+            raise Usage(f"steps: expected at least 1, got {self.steps}.")
+        if self.steps > 1 and not isinstance(problem, HeatStep):
+            raise Usage(f"steps: {self.problem!r} is no time step; heat-step is one.")
         model = sciml.load(self.model)
         if not callable(model):
             raise BadData(
@@ -65,26 +71,17 @@ class Predict:
                     f"{problem.grid.num_points}, got {field.shape}."
                 )
         try:
-            out = sciml.predict(model, problem, field, self.rtol, throw=False)
+            facts, prediction, solution = _march(
+                model, problem, field, self.rtol, self.steps
+            )
         except ValueError as error:
             raise BadData(str(error)) from error
-        zero = problem.solve(field, rtol=self.rtol, throw=False)
-        facts = {
-            "result": result_name(out.result),
-            "surrogate_relative_residual": float(
-                out.stats["surrogate_relative_residual"]
-            ),
-            "surrogate_relative_error": float(out.stats["surrogate_relative_error"]),
-            "num_steps": int(out.stats["num_steps"]),
-            "num_steps_from_zero": int(zero.stats["num_steps"]),
-            "relative_residual": float(out.stats["relative_residual"]),
-        }
         if self.output is not None:
             facts["output"] = write_npz(
                 self.output,
                 coefficient=field,
-                prediction=out.stats["surrogate"],
-                solution=out.value,
+                prediction=prediction,
+                solution=solution,
             )
         if self.json:
             print_json(facts)
@@ -94,6 +91,51 @@ class Predict:
                 print(f"{name.replace('_', ' '):<28} {text}")
         converged = facts["result"] == "successful"
         return ExitCode.DONE if converged else ExitCode.NOT_CONVERGED
+
+
+def _march(model, problem, field, rtol: float, steps: int):
+    """What is told of one or several steps, the last prediction and solution.
+
+    Of several steps the largest residuals and errors, and all steps of CG together. The
+    first that fails is the last one.
+    """
+    import sciml
+
+    from .. import HeatStep
+    from ..bench._methods import result_name
+
+    # Where the state is a guess for the next one, it is the rival of the model.
+    marches = isinstance(problem, HeatStep)
+    largest = dict.fromkeys(
+        ["surrogate_relative_residual", "surrogate_relative_error"], 0.0
+    )
+    total = dict.fromkeys(["num_steps", "num_steps_from_zero"], 0)
+    total |= {"num_steps_from_state": 0} if marches else {}
+    residual, done, out = 0.0, 0, None
+    while done < steps and (out is None or out.result == sciml.RESULTS.successful):
+        out = sciml.predict(model, problem, field, rtol, throw=False)
+        done += 1
+        for name, value in largest.items():
+            largest[name] = _larger(value, out.stats[name])
+        residual = _larger(residual, out.stats["relative_residual"])
+        zero = problem.solve(field, rtol=rtol, throw=False)
+        total["num_steps"] += int(out.stats["num_steps"])
+        total["num_steps_from_zero"] += int(zero.stats["num_steps"])
+        if marches:
+            state = problem.solve(field, rtol=rtol, x0=field, throw=False)
+            total["num_steps_from_state"] += int(state.stats["num_steps"])
+            field = out.value
+    assert out is not None
+    facts = {"result": result_name(out.result), **largest, **total}
+    facts |= {"relative_residual": residual}
+    facts |= {"time_steps": done} if marches else {}
+    return facts, out.stats["surrogate"], out.value
+
+
+def _larger(a: float, b) -> float:
+    """The larger one; NaN, which `max` may lose, stays."""
+    b = float(b)
+    return a if a >= b or a != a else b
 
 
 def read_coefficient(path: str):

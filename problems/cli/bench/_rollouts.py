@@ -11,6 +11,8 @@ class Rollouts:
     """Train models that march in time, and march 10 and 50 times as far."""
 
     report: Reported
+    problem: str = "kuramoto-sivashinsky"
+    """Or navier-stokes."""
     models: tuple[str, ...] = ()
     """Of "FNO", "x + FNO", "BoundedStep(FNO)", "StableFNO"; default all."""
     interval: float = 1.0
@@ -23,17 +25,17 @@ class Rollouts:
     def __call__(self) -> ExitCode:
         """Solve, train, march, record."""
         tell = self.report.begin()
-        from ...bench import ROLLOUT_MODELS, bench_rollouts
+        from ...bench import ROLLOUT_MODELS, bench_rollouts, check_rollouts
 
-        for name in self.models:
-            if name not in ROLLOUT_MODELS:
-                raise Usage(
-                    f"models: no {name!r}; known are {', '.join(ROLLOUT_MODELS)}."
-                )
+        try:
+            check_rollouts(self.problem, self.models)
+        except ValueError as error:
+            raise Usage(f"rollouts: {error}") from error
         for name in ("interval", "num_steps", "seeds"):
             if not getattr(self, name) > 0:
                 raise Usage(f"{name}: expected a positive number.")
         rows = bench_rollouts(
+            problem=self.problem,
             models=self.models or ROLLOUT_MODELS,
             interval=self.interval,
             num_steps=self.num_steps,
