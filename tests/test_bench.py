@@ -22,6 +22,7 @@ from problems.bench._contraction import contraction_factor
 from problems.bench._darcy_small import whole_square
 from problems.bench._memory import peak_memory
 from problems.bench._surrogate_speed import _problem
+from problems.cli import main
 from sciml.data import Dataset
 from sciml.grids import Dirichlet, Grid, Neumann, Periodic, diffusion_stencil
 from sciml.grids._square_symmetry import check_square
@@ -254,11 +255,25 @@ def test_contraction():
     assert 0.02 < float(factor) <= 0.15
 
 
+def test_names_of_coefficients(capsys):
+    with pytest.raises(ValueError, match="trained_on: no 'smooth'; known are two-ph"):
+        bench_certified(trained_on="smooth")
+    assert main(["bench", "certified", "--trained-on", "smooth"]) == 2
+    assert "trained_on: no 'smooth'" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_certified_predictions():
     """Every answer is checked there; a model that learned a little saves steps."""
-    rows = bench_certified(num_points=15, num_samples=48, num_steps=60, num_cases=3)
-    assert rows[0]["coefficients"] == "as trained"
+    rows = bench_certified(
+        trained_on="log-normal",
+        num_points=15,
+        num_samples=48,
+        num_steps=60,
+        num_cases=3,
+    )
+    assert [row["coefficients"] for row in rows[:2]] == ["log-normal", "two-phase"]
+    assert {row["trained_on"] for row in rows} == {"log-normal"} and len(rows) == 5
     for row in rows:
         assert row["met"] == row["cases"] == 3
         assert row["ratio"] == row["steps"] / row["steps_from_zero"]

@@ -256,6 +256,11 @@ def test_predict_reads_npy(predict):
     assert re.search(r"^result +successful$", out, re.M)
 
 
+def load_npz(path: str) -> dict[str, np.ndarray]:
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
 def test_predict_marches(model, tmp_path, monkeypatch, capsys):
     """Each step from the solution of the one before: as one step after the other."""
     monkeypatch.chdir(tmp_path)
@@ -265,23 +270,20 @@ def test_predict_marches(model, tmp_path, monkeypatch, capsys):
     assert code == 0 and err == "" and facts["time_steps"] == 3
     extra = {"num_steps_from_state": int, "time_steps": int, "output": str}
     assert kinds(facts) == PREDICTED | extra
-    name, counts = "", dict.fromkeys(facts, 0)
+    name, singles = "", []
     for k in range(3):
         code, out, _ = run(f"{line} {name} --output {k}.npz", capsys)
-        found = strict_json(out)
-        assert code == 0 and found["time_steps"] == 1
-        counts = {name: counts[name] + found[name] for name in found if "num" in name}
-        with np.load(f"{k}.npz") as arrays:
-            solution = arrays["solution"]
-        np.save(name := "state.npy", solution)
-    assert counts == {name: facts[name] for name in counts} and len(counts) == 3
-    with np.load("three.npz") as arrays:
-        np.testing.assert_array_equal(arrays["solution"], solution)
+        singles.append(strict_json(out))
+        assert code == 0 and singles[k]["time_steps"] == 1
+        np.save(name := "state.npy", load_npz(f"{k}.npz")["solution"])
+    for count in ("num_steps", "num_steps_from_zero", "num_steps_from_state"):
+        assert facts[count] == sum(found[count] for found in singles)
+    last, three = load_npz("2.npz"), load_npz("three.npz")
+    np.testing.assert_array_equal(three["solution"], last["solution"])
     step = problems.get_problem("heat-step", points=15)
-    with np.load("2.npz") as arrays:
-        state = jnp.asarray(arrays["coefficient"])
+    state = jnp.asarray(last["coefficient"])
     alone = step.solve(state, rtol=1e-8, x0=state).stats["num_steps"]
-    assert found["num_steps_from_state"] == alone
+    assert singles[-1]["num_steps_from_state"] == alone
 
     line = f"predict {model} --problem pressure-step --points 16 --json"
     code, out, _ = run(line, capsys)
