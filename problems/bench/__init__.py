@@ -1,6 +1,9 @@
 """Benchmarks: each measures, returns rows, and says against whom."""
 
-from ._certified import CASES as CERTIFIED_CASES, bench_certified as bench_certified
+from ._certified import (
+    CERTIFIED_CASES as CERTIFIED_CASES,
+    bench_certified as bench_certified,
+)
 from ._contraction import bench_contraction as bench_contraction
 from ._darcy_small import (
     bench_darcy_small as bench_darcy_small,

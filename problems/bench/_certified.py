@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 # A model is trained on one of them, and has never seen the others.
 _CONTRAST = 10.0
-CASES: dict[str, AbstractRandomField] = {
+CERTIFIED_CASES: dict[str, AbstractRandomField] = {
     "two-phase": TwoPhaseField(1.0, _CONTRAST),
     "smaller grains": TwoPhaseField(1.0, _CONTRAST, GaussianField(tau=10.0)),
     "contrast 1000": TwoPhaseField(1.0, 1e3),
@@ -55,7 +55,7 @@ def bench_certified(
 
     **Arguments:**
 
-    - `trained_on`: the coefficients that the model learns, one of `CASES`: "two-phase"
+    - `trained_on`: the coefficients that the model learns, one of `CERTIFIED_CASES`: "two-phase"
         (1 and 10), "smaller grains" of the same, "contrast 1000", "log-normal" (smooth)
         and "channels".
     - `num_points`: nodes per axis.
@@ -66,25 +66,25 @@ def bench_certified(
     - `progress`: show a bar.
     - `on_row`: called with each row when it is complete.
 
-    **Returns:** a row per distribution, first that of the training: `met`, how many of `cases` end with a residual
-    that was recomputed here and is not above `rtol`; medians of the prediction's
-    `residual`, and of its `error` in L2 and in the energy norm; mean `steps` and
-    `steps_from_zero` and their `ratio`; medians of the `time` of a prediction and its
-    finish and of the `plain_time`, and their `time_ratio`.
+    **Returns:** a row per distribution, first that of the training: `met`, how many of
+    `cases` end with a residual that was recomputed here and is not above `rtol`;
+    medians of the prediction's `residual`, and of its `error` in L2 and in the energy
+    norm; mean `steps` and `steps_from_zero` and their `ratio`; medians of the `time` of
+    a prediction and its finish and of the `plain_time`, and their `time_ratio`.
 
     **Raises:** `ValueError` for coefficients that there are not.
     """
-    if trained_on not in CASES:
+    if trained_on not in CERTIFIED_CASES:
         raise ValueError(
-            f"trained_on: no {trained_on!r}; known are {', '.join(CASES)}."
+            f"trained_on: no {trained_on!r}; known are {', '.join(CERTIFIED_CASES)}."
         )
-    problem = Diffusion((num_points,) * 2, CASES[trained_on])
+    problem = Diffusion((num_points,) * 2, CERTIFIED_CASES[trained_on])
     model, error = _trained(problem, num_samples, num_steps, seed, progress)
     rows = []
-    for name in sorted(CASES, key=lambda name: name != trained_on):
-        problem = Diffusion((num_points,) * 2, CASES[name])
-        row = {"trained_on": trained_on, "coefficients": name}
-        row |= _row(model, problem, num_cases, rtol, seed)
+    for name in sorted(CERTIFIED_CASES, key=lambda name: name != trained_on):
+        problem = Diffusion((num_points,) * 2, CERTIFIED_CASES[name])
+        found = _row(model, problem, num_cases, rtol, seed)
+        row = {"trained_on": trained_on, "coefficients": name, **found}
         if not rows:
             row["test_l2"] = error
         rows.append(row)
