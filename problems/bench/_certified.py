@@ -55,9 +55,9 @@ def bench_certified(
 
     **Arguments:**
 
-    - `trained_on`: the coefficients that the model learns, one of `CERTIFIED_CASES`: "two-phase"
-        (1 and 10), "smaller grains" of the same, "contrast 1000", "log-normal" (smooth)
-        and "channels".
+    - `trained_on`: the coefficients that the model learns, of `CERTIFIED_CASES`:
+        "two-phase" (1 and 10), "smaller grains" of the same, "contrast 1000",
+        "log-normal" (smooth) and "channels".
     - `num_points`: nodes per axis.
     - `num_samples`, `num_steps`: of the training.
     - `num_cases`: solves for each distribution of coefficients.
