@@ -15,6 +15,7 @@ from ._losses import (
     RelativeL2 as RelativeL2,
     SpectralH1 as SpectralH1,
 )
+from ._muon import muon_optimiser as muon_optimiser
 from ._optimiser import default_optimiser as default_optimiser
 from ._physics import PhysicsResidual as PhysicsResidual, WeightedSum as WeightedSum
 from ._pushforward import Pushforward as Pushforward
