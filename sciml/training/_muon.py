@@ -157,14 +157,15 @@ def _orthogonal() -> optax.GradientTransformation:
 
     def init(params):
         groups = grouped(params)
-        state = inner.init(groups)
+        state: Any = inner.init(groups)
         # (optax has them in JAX's default type, and would compute in that.)
         kind = jnp.result_type(*groups.values()) if groups else jnp.float32
         return state._replace(ns_coeffs=jnp.asarray(state.ns_coeffs).astype(kind))
 
     def update(updates, state, params=None):
         del params
-        directions, state = inner.update(grouped(updates), state)
+        found: Any = inner.update(grouped(updates), state)
+        directions: dict[str, Array] = found[0]
         used = dict.fromkeys(directions, 0)
         arrays = []
         leaves, structure = jax.tree.flatten(updates)
@@ -172,10 +173,10 @@ def _orthogonal() -> optax.GradientTransformation:
             assert axes is not None
             count, inputs, outputs = axes.matrices(x).shape
             name = f"{inputs}x{outputs}"
-            found = directions[name][used[name] : used[name] + count]
+            part = directions[name][used[name] : used[name] + count]
             used[name] += count
             scale = math.sqrt(max(1.0, outputs / inputs))
-            arrays.append(axes.array(scale * found, x).astype(x.dtype))
-        return jax.tree.unflatten(structure, arrays), state
+            arrays.append(axes.array(scale * part, x).astype(x.dtype))
+        return jax.tree.unflatten(structure, arrays), found[1]
 
     return optax.GradientTransformation(init, update)
