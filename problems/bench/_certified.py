@@ -21,7 +21,7 @@ from sciml.grids import (
 from sciml.neural_operators import MgNO, normalised
 
 from .._diffusion import Diffusion
-from .._surrogate import as_float32, in_float32, short_run_optimiser
+from .._surrogate import as_float32, in_float32
 
 Row = dict[str, Any]
 
@@ -105,7 +105,7 @@ def _trained(problem, num_samples, num_steps, seed, progress):
     model, _ = sciml.training.fit(
         model,
         train,
-        optimiser=short_run_optimiser(num_steps, 2e-3),
+        optimiser=sciml.training.muon_optimiser(num_steps),
         num_steps=num_steps,
         batch_size=min(8, num_samples),
         progress=progress,
