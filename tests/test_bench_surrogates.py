@@ -28,7 +28,9 @@ from sciml.neural_operators import UNet
 @pytest.fixture
 def small(monkeypatch):
     """A task of its own, small in every way, with one small model."""
-    task = Task(lambda n: get_problem("darcy-rough", points=n), 31, 2, 31, 2)
+    loss = TASKS["rough"].loss
+    make_problem = lambda n: get_problem("darcy-rough", points=n)
+    task = Task(make_problem, 31, 2, 31, 2, loss)
     monkeypatch.setitem(TASKS, "small", task)
 
     def make(key):

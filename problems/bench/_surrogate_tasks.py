@@ -38,10 +38,19 @@ class Task:
     loss: Callable = dataclasses.field(default_factory=sciml.training.RelativeH1)
 
 
+def _symmetric() -> Callable:
+    """The loss where turning and mirroring a sample gives another one."""
+    return sciml.training.D4Augmented(sciml.training.RelativeH1())
+
+
 TASKS: dict[str, Task] = {
-    "two-phase": Task(lambda n: Darcy((n, n)), 64, 1),
-    "smooth": Task(lambda n: get_problem("darcy-smooth", points=n), 127, 2, 419, 2),
-    "rough": Task(lambda n: get_problem("darcy-rough", points=n), 127, 2, 511, 2),
+    "two-phase": Task(lambda n: Darcy((n, n)), 64, 1, loss=_symmetric()),
+    "smooth": Task(
+        lambda n: get_problem("darcy-smooth", points=n), 127, 2, 419, 2, _symmetric()
+    ),
+    "rough": Task(
+        lambda n: get_problem("darcy-rough", points=n), 127, 2, 511, 2, _symmetric()
+    ),
     "multiscale": Task(
         lambda n: get_problem("darcy-multiscale", points=n), 255, 4, 1023, 4
     ),

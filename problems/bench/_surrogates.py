@@ -194,7 +194,7 @@ def _shares(makers, name, train, batch_size, minutes) -> dict[str, int]:
 
         @eqx.filter_jit
         def step(parameters, state, rest):
-            value = lambda p: loss(eqx.combine(p, rest), batch, None)[0]
+            value = lambda p: loss(eqx.combine(p, rest), batch, jr.key(0))[0]
             # (As in `fit`: schedules of optax mix types.)
             with jax.numpy_dtype_promotion("standard"):
                 gradient = jax.grad(value)(parameters)
