@@ -59,7 +59,6 @@ class Flow:
     - `num_trajectories`: to train on.
     - `batch_size`: pairs of an update.
     - `warm_up`: steps of the solver before the first state.
-    - `radius`, `rate`: of BoundedStep. States stay below radius/(1 − rate) deviations.
     """
 
     make: Callable[[float], Any]
@@ -70,8 +69,6 @@ class Flow:
     num_trajectories: int
     batch_size: int
     warm_up: int = 0
-    radius: float = 4.0
-    rate: float = 0.99
 
     def states(self, num_trajectories: int, horizon: int, interval: float, key):
         """Trajectories of horizon + 1 states, and their grid."""
@@ -111,8 +108,7 @@ class Flow:
         if name == "x + FNO":
             return Increment(fno)
         if name == "BoundedStep(FNO)":
-            shape, ball = (self.ndim, 1, self.num_modes), (self.radius, self.rate)
-            return BoundedStep(fno, *shape, *ball)
+            return BoundedStep(fno, self.ndim, 1, num_modes=self.num_modes)
         return fno
 
 
@@ -133,9 +129,6 @@ FLOWS = {
         num_trajectories=20,
         batch_size=16,
         warm_up=20,
-        # Of a state little more than a half is left in the next one.
-        radius=2.0,
-        rate=0.5,
     ),
 }
 
