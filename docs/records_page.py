@@ -33,7 +33,7 @@ def records_page(folder: pathlib.Path = ROOT / "docs" / "benchmarks") -> str:
 
 
 def _section(record) -> str:
-    from problems.cli.bench._report import record_facts, record_table
+    from problems.cli.bench._report import record_facts, record_tables
 
     lines = [
         f"### {record.time}\n",
@@ -42,5 +42,5 @@ def _section(record) -> str:
     ]
     rows = record.values.get("rows")
     if rows:
-        lines.append(record_table(rows).markdown() + "\n")
+        lines += [table.markdown() + "\n" for table in record_tables(rows)]
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from cli_cases import run, strict_json
 
 import sciml
 from problems.cli.bench import BENCHMARKS, Bench
+from problems.cli.bench._report import record_tables
 from sciml.evaluation import Record, append_record, read_records
 
 # --- bench and report -----------------------------------------------------------------
@@ -144,3 +145,19 @@ def test_demo(tmp_path, capsys):
     assert set(pictures.values()) == {b"\x89PNG\r\n\x1a\n"}
     loaded = sciml.load(folder / "model.safetensors")
     assert loaded(np.ones((1, 15, 15), np.float32)).shape == (1, 15, 15)
+
+
+def test_rows_of_one_kind_are_one_table():
+    """Kills, a long run and changed files do not share one; rivals and models do."""
+    rows = [
+        {"run": "1", "kills": 3, "lost": 0, "seconds": 1.0},
+        {"run": "all", "kills": 3, "lost": 0, "seconds": 1.0, "sessions": 4},
+        {"run": "soak", "steps": 5, "memory": 1.0, "programs": 1},
+        {"method": "MgNO", "points": 63, "error": 0.1, "width": 24, "steps": 9},
+        {"method": "multigrid", "points": 31, "error": 0.1},
+    ]
+    tables = [table.plain().splitlines() for table in record_tables(rows)]
+    # (A line of names, one of dashes.)
+    assert [len(lines) - 2 for lines in tables] == [2, 1, 2]
+    assert "sessions" in tables[0][0] and "sessions" not in tables[1][0]
+    assert record_tables([]) == []

@@ -102,9 +102,12 @@ def _trained(problem, num_samples, num_steps, seed, progress):
     num_levels = max(2, int(np.log2(problem.grid.num_points[0] + 1)) - 1)
     model = MgNO(2, 1, 1, num_levels=num_levels, boundary=train.grid.boundary, key=key)
     model = normalised(in_float32(model), train.inputs, train.targets)
+    # None of the media prefers a direction.
+    loss = sciml.training.D4Augmented(sciml.training.RelativeH1())
     model, _ = sciml.training.fit(
         model,
         train,
+        loss=loss,
         optimiser=sciml.training.muon_optimiser(num_steps),
         num_steps=num_steps,
         batch_size=min(8, num_samples),

@@ -24,7 +24,7 @@ class MakeReport:
         """Read, lay out, write."""
         from sciml.evaluation import Report, read_records
 
-        from .bench._report import record_facts, record_table
+        from .bench._report import record_facts, record_tables
 
         files: list[pathlib.Path] = []
         for name in self.records:
@@ -52,7 +52,8 @@ class MakeReport:
                 report.add_paragraph(record_facts(record))
                 rows = record.values.get("rows")
                 if rows:
-                    report.add_table(record_table(rows, caption=record.name))
+                    for table in record_tables(rows, caption=record.name):
+                        report.add_table(table)
         if not count:
             raise BadData(f"{', '.join(map(str, files))}: no records in there.")
         path = pathlib.Path(self.output)

@@ -52,7 +52,7 @@ class Report:
         if self.json:
             print_json({"rows": rows, **details, "machine": facts})
         else:
-            print(record_table(rows).plain())
+            print("\n\n".join(table.plain() for table in record_tables(rows)))
             print(
                 f"{facts['cpu']}, {facts['threads']} threads, jax "
                 f"{facts['versions']['jax']}, {facts['device']}"
@@ -77,14 +77,28 @@ Reported = Annotated[Report, tyro.conf.arg(name="")]
 """A field of options that need no prefix."""
 
 
-def record_table(rows: list[Row], caption: str = "") -> Any:
-    """The `sciml.evaluation.Table` of a benchmark's rows."""
+def record_tables(rows: list[Row], caption: str = "") -> list[Any]:
+    """The `sciml.evaluation.Table`s of a benchmark's rows: one for each kind of row.
+
+    Rows that share more than half of the shorter one's names are of one kind.
+    """
     from sciml.evaluation import Column, Table
 
-    shown = [_shown(row) for row in rows]
-    keys = dict.fromkeys(key for row in shown for key in row)
-    columns = [Column(key, format=_FORMATS.get(key)) for key in keys]
-    return Table(shown, columns, caption=caption)
+    kinds: list[tuple[dict[str, None], list[Row]]] = []
+    for row in map(_shown, rows):
+        alike = lambda keys, row=row: (
+            2 * len(keys.keys() & row.keys()) > min(len(keys), len(row))
+        )
+        found = next((kind for kind in kinds if alike(kind[0])), None)
+        if found is None:
+            found = ({}, [])
+            kinds.append(found)
+        found[0].update(dict.fromkeys(row))
+        found[1].append(row)
+    return [
+        Table(group, [Column(k, format=_FORMATS.get(k)) for k in keys], caption=caption)
+        for keys, group in kinds
+    ]
 
 
 def record_facts(record: Any) -> str:
