@@ -120,7 +120,7 @@ def test_a_run_goes_on_where_it_was(small, tmp_path, monkeypatch):
 
 
 def test_names_that_there_are_not():
-    with pytest.raises(ValueError, match="problems: no 'wavy'; known are two-phase"):
+    with pytest.raises(ValueError, match="problems: no 'wavy'; known are 'two-phase'"):
         check_surrogates(["wavy"], ["FNO"])
     with pytest.raises(ValueError, match="models: no 'GNO'"):
         bench_surrogates(problems=["rough"], models=["GNO"])

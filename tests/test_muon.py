@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 from training_cases import Network, mean_square, network_data, same_bits
 
-from sciml.grids import Dirichlet
+from sciml.grids import DepthwiseConvolution
 from sciml.neural_operators import FNO, MgNO, StableFNO
 from sciml.training import fit, muon_optimiser
+from sciml.training._muon import _axes
 
 # Its five steps move every singular value to one between these.
 SMALLEST, LARGEST = 0.65, 1.25
@@ -84,14 +86,17 @@ def test_a_matrix_for_each_frequency(getkey):
 
 
 def test_factors_of_entries_are_no_matrices(getkey):
-    """Gains of frequencies and of channels, tables, and what has another name."""
+    """Gains of frequencies and channels, tables, groups, and what is not known."""
+    stable = StableFNO(2, 1, 1, width=4, num_modes=3, depth=1, key=getkey())
     models = [
-        StableFNO(2, 1, 1, width=4, num_modes=3, depth=1, key=getkey())
-        .layers[0]
-        .spectral,
+        stable.layers[0].spectral,
+        DepthwiseConvolution(2, 4, 8, key=getkey()),
         eqx.nn.LayerNorm((3, 4)),
+        eqx.nn.RMSNorm((3, 4)),
         eqx.nn.Embedding(3, 4, key=getkey()),
-        {"scale": jnp.ones((3, 4))},
+        eqx.nn.Conv1d(4, 4, 3, groups=2, key=getkey()),
+        eqx.nn.Linear(1, 4, key=getkey()),
+        {"weight": jnp.ones((3, 4))},
     ]
     for model in models:
         gradients = random_gradients(model, getkey())
@@ -99,6 +104,73 @@ def test_factors_of_entries_are_no_matrices(getkey):
         leaves = zip(jax.tree.leaves(updates), jax.tree.leaves(gradients), strict=True)
         for update, gradient in leaves:
             np.testing.assert_allclose(update, -0.01 * jnp.sign(gradient), rtol=1e-3)
+
+
+def test_more_outputs_than_inputs_move_further(getkey):
+    model = eqx.nn.Linear(3, 12, key=getkey())
+    gradients = random_gradients(model, getkey())
+    updates = first_update(model, gradients, learning_rate=0.5)
+    check_direction(updates.weight, gradients.weight, 0.05)
+    assert jnp.linalg.norm(updates.weight, 2) > 0.065
+
+
+def test_stacked_layers_are_matrices_each(getkey):
+    """Axes in front of a map's own count maps."""
+    keys = jr.split(getkey(), 4)
+    linear = eqx.filter_vmap(lambda k: eqx.nn.Linear(5, 3, key=k))(keys)
+    fno = lambda k: FNO(1, 1, 1, width=3, depth=1, num_modes=2, key=k)
+    spectral = eqx.filter_vmap(lambda k: fno(k).layers[0].spectral)(keys)
+    for model in (linear, spectral):
+        gradients = random_gradients(model, getkey())
+        stacked = first_update(model, gradients)
+        for k in range(4):
+            part = jax.tree.map(lambda x, k=k: x[k], (model, gradients))
+            alone = first_update(*part)
+            np.testing.assert_allclose(stacked.weight[k], alone.weight, rtol=1e-5)
+
+
+def test_momentum_and_decay(getkey):
+    """The third of three steps: Nesterov's mean of the gradients, and W drawn to 0."""
+    model = eqx.nn.Linear(4, 4, use_bias=False, key=getkey())
+    gradients = [random_gradients(model, key) for key in jr.split(getkey(), 3)]
+    # Below the norm of 1 that they are clipped to.
+    gradients = [jax.tree.map(lambda x: 1e-2 * x, g) for g in gradients]
+
+    def third(weight_decay):
+        optimiser: Any = muon_optimiser(20, 0.5, weight_decay=weight_decay)
+        parameters = eqx.filter(model, eqx.is_inexact_array)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = None, optimiser.init(parameters)
+            for gradient in gradients:
+                updates, state = optimiser.update(gradient, state, parameters)
+        assert updates is not None
+        return updates.weight
+
+    schedule = optax.warmup_cosine_decay_schedule(0.05, 0.5, 2, 20, 0.005)
+    rate = float(np.asarray(schedule(2)))
+    first, second, last = (0.05 * g.weight for g in gradients)
+    mean = 0.95 * (0.95 * first + second) + last
+    nesterov = 0.95 * mean / (1 - 0.95**4) + last / (1 - 0.95**3)
+    check_direction(third(0.0), nesterov, rate)
+    drawn = third(0.1) - third(0.0)
+    np.testing.assert_allclose(drawn, -rate * 0.1 * model.weight, atol=1e-6)
+
+
+def test_kinds_of_numbers(getkey):
+    """Half types are computed in single; complex matrices are AdamW's."""
+    for dtype in (jnp.bfloat16, jnp.float16):
+        model = eqx.nn.Linear(6, 4, dtype=dtype, key=getkey())
+        zero = jax.tree.map(jnp.zeros_like, eqx.filter(model, eqx.is_array))
+        assert jnp.isfinite(first_update(model, zero).weight).all()
+        updates = first_update(model, random_gradients(model, getkey()))
+        assert updates.weight.dtype == dtype
+    mixed = [eqx.nn.Linear(3, 3, dtype=t, key=getkey()) for t in (float, jnp.float32)]
+    updates = first_update(mixed, random_gradients(mixed, getkey()))
+    assert [u.weight.dtype for u in updates] == [jnp.float64, jnp.float32]
+    complex_map = eqx.nn.Linear(3, 3, dtype=complex, key=getkey())
+    assert _axes(complex_map) == [None, None]
+    with pytest.raises(ValueError, match="num_steps: expected at least 1, got 0"):
+        muon_optimiser(0)
 
 
 def test_the_scale_of_gradients_does_not_matter(getkey):
@@ -133,16 +205,3 @@ def test_resumes_bit_for_bit(getkey, tmp_path):
     run(8, tmp_path / "parts")
     again, _ = run(12, tmp_path / "parts")
     assert same_bits(whole, again)
-
-
-def test_a_boundary_model_trains_in_float32_with_x64_on(getkey):
-    """optax's coefficients are in the default type; the state must not become so."""
-    model = MgNO(
-        1, 1, 1, width=2, depth=1, num_levels=2, boundary=Dirichlet(), key=getkey()
-    )
-    model = jax.tree.map(
-        lambda x: x.astype(jnp.float32) if eqx.is_array(x) else x, model
-    )
-    state = muon_optimiser(5).init(eqx.filter(model, eqx.is_inexact_array))
-    kinds = {x.dtype.name for x in jax.tree.leaves(state) if x.ndim}
-    assert kinds == {"float32"}
