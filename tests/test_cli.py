@@ -159,7 +159,7 @@ def test_solve_without_convergence(capsys):
         ("bench durability --kills -1", "kills: expected at least 0"),
         ("predict none --problem dacry", "Did you mean 'darcy'?"),
         ("predict none --rtol -1", "rtol: expected a finite number ≥ 0"),
-        ("predict none --steps 2", "'darcy' is no time step; heat-step is one"),
+        ("predict none --steps 2", "a solution of 'darcy' is not the next state"),
         ("predict none --problem heat-step --steps 0", "steps: expected at least 1"),
         ("predict none --problem heat-step --contrast 2", "constant coefficient"),
         ("bench linear --points 0", "num_points: axis 0 has 0 points"),
@@ -284,6 +284,14 @@ def test_predict_marches(model, tmp_path, monkeypatch, capsys):
     state = jnp.asarray(last["coefficient"])
     alone = step.solve(state, rtol=1e-8, x0=state).stats["num_steps"]
     assert singles[-1]["num_steps_from_state"] == alone
+
+    np.testing.assert_array_equal(three["coefficient"], last["coefficient"])
+
+    # What cannot be met ends the march, and says what to do.
+    code, out, _ = run(f"{line} --steps 3 --rtol 0", capsys)
+    facts = strict_json(out)
+    assert code == 3 and facts["time_steps"] == 1 and facts["result"] != "successful"
+    assert len(facts["message"]) > 40
 
     line = f"predict {model} --problem pressure-step --points 16 --json"
     code, out, _ = run(line, capsys)

@@ -56,6 +56,15 @@ def test_no_weights_leave_the_ball(size, ndim, getkey):
     assert rms(u) <= 20 + 1e-9
 
 
+def test_the_ball_is_four_deviations_by_default(getkey):
+    model = wild(bounded(getkey()), getkey(), 30.0)
+    assert model.radius / (1 - model.rate) == 4
+    u = 3 * jr.normal(getkey(), (1, 16))
+    for _ in range(20):
+        u = model(u)
+    assert rms(u) <= 4
+
+
 def test_within_the_ball_a_model_is_free(getkey):
     """Small changes are the model's own, filtered; the state passes on."""
 

@@ -32,7 +32,8 @@ class Predict:
     seed: int = 8
     """Of the random coefficient."""
     output: str | None = None
-    """Write coefficient, prediction and solution to this .npz file."""
+    """Write coefficient, prediction and solution to this .npz file; of several time
+    steps those of the last one."""
     json: bool = False
     """Print JSON instead of text."""
 
@@ -55,7 +56,8 @@ class Predict:
         if self.steps < 1:
             raise Usage(f"steps: expected at least 1, got {self.steps}.")
         if self.steps > 1 and not isinstance(problem, HeatStep):
-            raise Usage(f"steps: {self.problem!r} is no time step; heat-step is one.")
+            text = f"a solution of {self.problem!r} is not the next state"
+            raise Usage(f"steps: {text}; heat-step's is.")
         model = sciml.load(self.model)
         if not callable(model):
             raise BadData(
@@ -71,18 +73,11 @@ class Predict:
                     f"{problem.grid.num_points}, got {field.shape}."
                 )
         try:
-            facts, prediction, solution = _march(
-                model, problem, field, self.rtol, self.steps
-            )
+            facts, fields = _march(model, problem, field, self.rtol, self.steps)
         except ValueError as error:
             raise BadData(str(error)) from error
         if self.output is not None:
-            facts["output"] = write_npz(
-                self.output,
-                coefficient=field,
-                prediction=prediction,
-                solution=solution,
-            )
+            facts["output"] = write_npz(self.output, **fields)
         if self.json:
             print_json(facts)
         else:
@@ -94,11 +89,13 @@ class Predict:
 
 
 def _march(model, problem, field, rtol: float, steps: int):
-    """What is told of one or several steps, the last prediction and solution.
+    """What is told of one or several steps, and the fields of the last one.
 
     Of several steps the largest residuals and errors, and all steps of CG together. The
     first that fails is the last one.
     """
+    import numpy as np
+
     import sciml
 
     from .. import HeatStep
@@ -106,36 +103,37 @@ def _march(model, problem, field, rtol: float, steps: int):
 
     # Where the state is a guess for the next one, it is the rival of the model.
     marches = isinstance(problem, HeatStep)
-    largest = dict.fromkeys(
-        ["surrogate_relative_residual", "surrogate_relative_error"], 0.0
-    )
-    total = dict.fromkeys(["num_steps", "num_steps_from_zero"], 0)
-    total |= {"num_steps_from_state": 0} if marches else {}
-    residual, done, out = 0.0, 0, None
-    while done < steps and (out is None or out.result == sciml.RESULTS.successful):
-        out = sciml.predict(model, problem, field, rtol, throw=False)
-        done += 1
-        for name, value in largest.items():
-            largest[name] = _larger(value, out.stats[name])
-        residual = _larger(residual, out.stats["relative_residual"])
-        zero = problem.solve(field, rtol=rtol, throw=False)
-        total["num_steps"] += int(out.stats["num_steps"])
-        total["num_steps_from_zero"] += int(zero.stats["num_steps"])
+    outs, zeros, states = [], [], []
+    while len(outs) < steps and (not outs or _succeeded(outs[-1])):
+        field = outs[-1].value if outs else field
+        outs.append(sciml.predict(model, problem, field, rtol, throw=False))
+        zeros.append(problem.solve(field, rtol=rtol, throw=False))
         if marches:
-            state = problem.solve(field, rtol=rtol, x0=field, throw=False)
-            total["num_steps_from_state"] += int(state.stats["num_steps"])
-            field = out.value
-    assert out is not None
-    facts = {"result": result_name(out.result), **largest, **total}
-    facts |= {"relative_residual": residual}
-    facts |= {"time_steps": done} if marches else {}
-    return facts, out.stats["surrogate"], out.value
+            states.append(problem.solve(field, rtol=rtol, x0=field, throw=False))
+    last = outs[-1]
+    # (NumPy's maximum is NaN where one is.)
+    largest = lambda name: float(np.max([out.stats[name] for out in outs]))
+    total = lambda solutions: sum(int(s.stats["num_steps"]) for s in solutions)
+    facts = {
+        "result": result_name(last.result),
+        "surrogate_relative_residual": largest("surrogate_relative_residual"),
+        "surrogate_relative_error": largest("surrogate_relative_error"),
+        "num_steps": total(outs),
+        "num_steps_from_zero": total(zeros),
+        "relative_residual": largest("relative_residual"),
+    }
+    if marches:
+        facts |= {"num_steps_from_state": total(states), "time_steps": len(outs)}
+    if not _succeeded(last):
+        facts["message"] = sciml.RESULTS[last.result]
+    fields = {"coefficient": field, "prediction": last.stats["surrogate"]}
+    return facts, fields | {"solution": last.value}
 
 
-def _larger(a: float, b) -> float:
-    """The larger one; NaN, which `max` may lose, stays."""
-    b = float(b)
-    return a if a >= b or a != a else b
+def _succeeded(out) -> bool:
+    import sciml
+
+    return bool(out.result == sciml.RESULTS.successful)
 
 
 def read_coefficient(path: str):
