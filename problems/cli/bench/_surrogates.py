@@ -16,8 +16,8 @@ class Surrogates:
     """Of two-phase, smooth, rough, multiscale, helmholtz; default the last three, with
     --paper smooth, rough, multiscale."""
     models: tuple[str, ...] = ()
-    """Of MgNO, FNO, UNet; default all. With the other optimiser: "MgNO, AdamW",
-    "FNO, Muon", "UNet, AdamW"."""
+    """Of MgNO, FNO, UNet; default all. By AdamW instead of Muon: "MgNO, AdamW",
+    "FNO, AdamW", "UNet, AdamW"."""
     minutes: float | None = None
     """Training time of each run; default 4."""
     samples: int | None = None
