@@ -115,10 +115,16 @@ def _quality(A, b, guess, u) -> dict[str, Array]:
     error = guess - u
     return {
         "surrogate": guess,
-        "surrogate_relative_residual": norm(b - A.mv(guess)) / norm(b),
-        "surrogate_relative_error": norm(error) / norm(u),
-        "surrogate_energy_error": energy(error) / energy(u),
+        "surrogate_relative_residual": _ratio(norm(b - A.mv(guess)), norm(b)),
+        "surrogate_relative_error": _ratio(norm(error), norm(u)),
+        "surrogate_energy_error": _ratio(energy(error), energy(u)),
     }
+
+
+def _ratio(part: Array, whole: Array) -> Array:
+    """part / whole, and 0 for 0/0: nothing was predicted where there is nothing."""
+    nothing = (part == 0) & (whole == 0)
+    return jnp.where(nothing, 0, part / jnp.where(nothing, 1, whole))
 
 
 def _parameter_dtype(model: Any, default):

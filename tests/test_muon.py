@@ -11,7 +11,7 @@ import optax
 import pytest
 from training_cases import Network, mean_square, network_data, same_bits
 
-from sciml.grids import DepthwiseConvolution
+from sciml.grids import Convolution, DepthwiseConvolution
 from sciml.neural_operators import FNO, MgNO, StableFNO
 from sciml.training import fit, muon_optimiser
 from sciml.training._muon import _axes
@@ -96,6 +96,9 @@ def test_factors_of_entries_are_no_matrices(getkey):
         eqx.nn.Embedding(3, 4, key=getkey()),
         eqx.nn.Conv1d(4, 4, 3, groups=2, key=getkey()),
         eqx.nn.Linear(1, 4, key=getkey()),
+        eqx.tree_at(
+            lambda m: m.weight, Convolution(2, 2, 2, 3, key=getkey()), jnp.ones((2, 2))
+        ),
         {"weight": jnp.ones((3, 4))},
     ]
     for model in models:

@@ -122,6 +122,17 @@ def test_failures_are_told():
         predict(0 * exact, max_steps=2)
 
 
+@pytest.mark.parametrize("size, quality", [(0.0, 0.0), (1.0, np.inf)])
+def test_nothing_to_predict(size, quality):
+    """Of a state that is zero: right is right, and not 0/0."""
+    step = problems.HeatStep(SHAPE)
+    model = Constant(jnp.full((1, *SHAPE), size))
+    out = sciml.predict(model, step, jnp.zeros(SHAPE), RTOL, throw=False)
+    assert out.result == sciml.RESULTS.successful and not out.value.any()
+    for name in ("relative_residual", "relative_error", "energy_error"):
+        assert out.stats[f"surrogate_{name}"] == quality
+
+
 def test_mistakes():
     a = case()[0]
     model = Constant(jnp.zeros((1, *SHAPE)))

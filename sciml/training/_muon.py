@@ -64,7 +64,6 @@ def muon_optimiser(
     Source: K. Jordan et al., Muon: an optimizer for hidden layers in neural networks,
     2024; the iteration is optax's.
     """
-
     if num_steps < 1:
         raise ValueError(f"num_steps: expected at least 1, got {num_steps}.")
 
@@ -139,6 +138,8 @@ def _weight_axes(module: Any, weight: Any) -> _Axes | None:
     if getattr(module, "groups", 1) != 1:
         return None
     first = weight.ndim - _rank(module)
+    if first < 0:
+        return None
     if isinstance(module, SpectralConvolution):
         part, outputs, inputs = (first, first + 1, first + 2)
         found = _Axes((outputs,), (part, inputs))
