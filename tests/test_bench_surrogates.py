@@ -91,7 +91,7 @@ def test_a_run_goes_on_where_it_was(small, tmp_path, monkeypatch):
     told = []
     options: dict[str, Any] = {
         "problems": ["small"],
-        "models": ["UNet"],
+        "models": ["FNO"],
         "minutes": 1e-4,
         "num_samples": 8,
         "num_test": 4,
@@ -101,7 +101,7 @@ def test_a_run_goes_on_where_it_was(small, tmp_path, monkeypatch):
     rows = bench_surrogates(**options, seeds=1, on_row=told.append)
     assert rows == told and len(rows) == 4
     first = rows[0]
-    assert first["method"] == "UNet" and first["steps"] >= 1
+    assert first["method"] == "FNO" and first["steps"] >= 1
     assert np.isfinite([first["relative_l2"], first["relative_h1"]]).all()
     assert first["relative_l2_sd"] == 0 and first["latency"] > 0
 

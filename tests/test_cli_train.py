@@ -117,7 +117,7 @@ def test_the_best_model_is_saved(tmp_path, capsys, monkeypatch):
         ("darcy --points 15", "unet", "UNet"),
         ("darcy --points 15", "multionet", "MultiONet"),
         ("helmholtz-waves --points 11", "fno", "FNO"),
-        ("burgers", "mgno", "MgNOStepper"),
+        pytest.param("burgers", "mgno", "MgNOStepper", marks=pytest.mark.slow),
     ],
 )
 def test_every_model_and_kind_of_problem(tmp_path, capsys, problem, model, kind):

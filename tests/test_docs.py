@@ -38,14 +38,16 @@ def program(text: str) -> str:
 
 
 def with_code() -> list:
-    """The guides, and, as they take minutes together, marked slow, the reference."""
+    """The guides; marked slow, as they take minutes together, the reference and pages
+    whose code examples and other tests run as well."""
     names = [
         path.relative_to(ROOT).as_posix()
         for path in pages()
         if program(path.read_text("utf-8"))
     ]
-    slow = pytest.mark.slow
-    return [pytest.param(n, marks=slow) if "/api/" in n else n for n in names]
+    slow = re.compile("/api/|/training.md$|/surrogates.md$|/your-data.md$")
+    marked = lambda name: pytest.param(name, marks=pytest.mark.slow)
+    return [marked(name) if slow.search(name) else name for name in names]
 
 
 @pytest.mark.parametrize("page", with_code())
