@@ -17,7 +17,7 @@ from problems.cli._train_task import TrainingTask
 from sciml.training import History
 
 SMALL = "train darcy --points 15 --width 4 --depth 1 --num-train 12 --num-test 4"
-SMALL += " --batch-size 4 --checkpoint-every 60 --json"
+SMALL += " --batch-size 4 --checkpoint-every 60 --optimiser adamw --json"
 
 
 @pytest.fixture
@@ -115,8 +115,8 @@ def test_the_best_model_is_saved(tmp_path, capsys, monkeypatch):
     ("problem", "model", "kind"),
     [
         ("darcy --points 15", "unet", "UNet"),
-        ("darcy --points 15", "multionet", "MultiONet"),
-        ("helmholtz-waves --points 11", "fno", "FNO"),
+        ("darcy --points 15 --optimiser adamw", "multionet", "MultiONet"),
+        ("helmholtz-waves --points 11 --optimiser adamw", "fno", "FNO"),
         pytest.param("burgers", "mgno", "MgNOStepper", marks=pytest.mark.slow),
     ],
 )
