@@ -26,8 +26,16 @@ from ._inverse_losses import (
     UnrolledCG as UnrolledCG,
 )
 from ._jacobi import Jacobi as Jacobi
+from ._learned_multigrid import LearnedMultigrid as LearnedMultigrid
+from ._learned_smoother import LearnedChebyshev as LearnedChebyshev
+from ._learned_transfer import LearnedTransfer as LearnedTransfer
+from ._local_network import LocalNetwork as LocalNetwork
 from ._multigrid import Multigrid as Multigrid
 from ._neural_factor import LocatedFactor as LocatedFactor, NeuralFactor as NeuralFactor
+from ._packed_stencils import (
+    PackedStencils as PackedStencils,
+    pack_stencils as pack_stencils,
+)
 from ._packed_systems import (
     PackedSystem as PackedSystem,
     PackedSystems as PackedSystems,
