@@ -80,8 +80,8 @@ class SymmetricStencil(eqx.Module):
         """
         out = self.diagonal * self.interior(padded)
         for offset, (forward, backward) in self._sides():
-            ahead = self._shift(padded, offset, 1)
-            behind = self._shift(padded, offset, -1)
+            ahead = self.shifted(padded, offset, 1)
+            behind = self.shifted(padded, offset, -1)
             out = out + forward * ahead + backward * behind
         return out
 
@@ -136,12 +136,14 @@ class SymmetricStencil(eqx.Module):
         padded = self.pad(index)
         for offset, sides in self._sides():
             for sign, values in zip((1, -1), sides, strict=True):
-                neighbour = self._shift(padded, offset, sign)
+                neighbour = self.shifted(padded, offset, sign)
                 matrix = matrix.at[index.ravel(), neighbour.ravel()].add(values.ravel())
         return matrix
 
-    def _shift(self, padded: Array, offset: Offset, sign: int) -> Array:
-        """u_{i + sign·offset} from the padded field."""
+    def shifted(
+        self, padded: Shaped[Array, "..."], offset: Offset, sign: int = 1
+    ) -> Shaped[Array, "*space"]:
+        """u_{i + sign·offset} from `pad(u)`."""
         return padded[
             tuple(
                 slice(1 + sign * k, 1 + sign * k + n)

@@ -77,10 +77,12 @@ class IncompleteCholesky(AbstractPreconditioner):
         lower, shift = incomplete_cholesky(matrix)
         factor = self.solve.build(lower, matrix.dtype)
         facts = {"shift": jnp.asarray(shift, jnp.result_type(float))}
-        return flat_operator(_Inverse(factor), operator, facts)
+        return flat_operator(FactorInverse(factor), operator, facts)
 
 
-class _Inverse(eqx.Module):
+class FactorInverse(eqx.Module):
+    """r ↦ L⁻ᴴ L⁻¹ r."""
+
     factor: AbstractTriangularFactor
 
     def __call__(self, vector):

@@ -81,14 +81,7 @@ class DenseSolve(eqx.Module):
             null = 1.0 / scale
             null = null / jnp.linalg.norm(null)
             scaled = scaled + null[:, None] * null[None, :]
-        values, vectors = jnp.linalg.eigh(scaled)
-        cutoff = 4 * values.size * jnp.finfo(values.dtype).eps * values[-1]
-        keep = values > cutoff
-        inverse = jnp.where(keep, 1.0 / jnp.where(keep, values, 1.0), 0.0)
-        half = scale[:, None] * vectors
-        self.inverse = jnp.matmul(
-            half * inverse[None, :], half.T, precision=jax.lax.Precision.HIGHEST
-        )
+        self.inverse = scale[:, None] * _inverse(scaled) * scale[None, :]
 
     def __call__(self, u: Field | None, f: Field) -> Field:
         """A⁻¹ f; the initial u plays no part."""
@@ -97,6 +90,27 @@ class DenseSolve(eqx.Module):
             self.inverse, f.ravel(), precision=jax.lax.Precision.HIGHEST
         )
         return product.reshape(f.shape)
+
+
+@jax.custom_jvp
+def _inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The (pseudo-)inverse of a symmetric positive semidefinite matrix."""
+    values, vectors = jnp.linalg.eigh(matrix)
+    cutoff = 4 * values.size * jnp.finfo(values.dtype).eps * values[-1]
+    keep = values > cutoff
+    inverse = jnp.where(keep, 1.0 / jnp.where(keep, values, 1.0), 0.0)
+    return _product(vectors * inverse[None, :], vectors.T)
+
+
+@_inverse.defjvp
+def _(primals, tangents):
+    # Of A⁻¹ itself: eigenvectors of equal eigenvalues have no derivative.
+    inverse = _inverse(primals[0])
+    return inverse, -_product(_product(inverse, tangents[0]), inverse)
+
+
+def _product(left: Array, right: Array) -> Array:
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
 
 
 class _Cycle(eqx.Module):

@@ -111,17 +111,23 @@ class Chebyshev(AbstractSmoother):
 
 
 class ChebyshevSmoothing(AbstractSmoothing):
-    """The iteration that `Chebyshev` builds."""
+    """The iteration that `Chebyshev` and `LearnedChebyshev` build.
+
+    The lower end is a number where it is known when the program is compiled, and
+    `chosen` where it is computed.
+    """
 
     weights: Field
     degree: int = eqx.field(static=True)
     lower: float = eqx.field(static=True)
+    chosen: Float[Array, ""] | None = None
 
     def __call__(self, A: SmoothableMatrix, padded: Padded | None, f: Field) -> Field:
         """The improved u."""
         # Saad, Iterative Methods for Sparse Linear Systems, algorithm 12.1; the
         # previous step is the difference of the last two iterates.
-        centre, half = (1 + self.lower) / 2, (1 - self.lower) / 2
+        lower = self.lower if self.chosen is None else self.chosen
+        centre, half = (1 + lower) / 2, (1 - lower) / 2
         sigma = centre / half
         rho = 1 / sigma
         weights, old = self.weights, padded

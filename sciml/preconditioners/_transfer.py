@@ -2,6 +2,7 @@
 
 import abc
 import itertools
+from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,6 +17,11 @@ from ..grids import (
     linear_interpolation,
 )
 from ..grids._boundary import BoundaryPair
+
+# Along which axes the nodes of a class lie between coarse ones, and their weights by
+# the direction to the coarse node.
+Between = tuple[bool, ...]
+Row = dict[tuple[int, ...], Array]
 
 
 class AbstractTransfer(eqx.Module):
@@ -70,22 +76,40 @@ class OperatorDependent(AbstractTransfer):
     ) -> Interpolation:
         """Weights from the stencil, one pass over it per class of nodes."""
         del boundary
-        weights: dict[tuple[bool, ...], dict[tuple[int, ...], Array]] = {}
-        for between in coarsening.classes()[1:]:
-            row = _collapsed_row(stencil, coarsening, between)
-            centre = row.pop((0,) * coarsening.ndim)
-            total = sum(row.values(), jnp.zeros_like(centre))
-            # A row that sums to zero but for rounding is divided by minus its
-            # off-diagonal sum, so that constants are interpolated exactly.
-            tolerance = jnp.sqrt(jnp.finfo(centre.dtype).eps)
-            closed = jnp.abs(centre + total) <= tolerance * jnp.abs(centre)
-            scale = -1.0 / jnp.where(closed, -total, centre)
-            weights[between] = {
-                corner: scale * _towards(corner, row, weights, coarsening)
-                for corner in coarsening.corners(between)
-            }
-        rows = {k: w for of_class in weights.values() for k, w in of_class.items()}
-        return interpolation_from_rows(coarsening, rows)
+        return interpolation_from_rows(
+            coarsening, operator_dependent_rows(stencil, coarsening)
+        )
+
+
+def operator_dependent_rows(
+    stencil: SymmetricStencil,
+    coarsening: Coarsening,
+    corrected: Callable[[Between, Row], Row] = lambda between, row: row,
+) -> Row:
+    """The weights of `OperatorDependent`, by the direction to the coarse neighbour.
+
+    **Arguments:**
+
+    - `stencil`, `coarsening`: as of `AbstractTransfer.build`.
+    - `corrected`: called with each class of nodes and its weights as soon as they are
+        found; what it returns takes their place, for the classes that follow, too.
+    """
+    weights: dict[Between, Row] = {}
+    for between in coarsening.classes()[1:]:
+        row = _collapsed_row(stencil, coarsening, between)
+        centre = row.pop((0,) * coarsening.ndim)
+        total = sum(row.values(), jnp.zeros_like(centre))
+        # A row that sums to zero but for rounding is divided by minus its
+        # off-diagonal sum, so that constants are interpolated exactly.
+        tolerance = jnp.sqrt(jnp.finfo(centre.dtype).eps)
+        closed = jnp.abs(centre + total) <= tolerance * jnp.abs(centre)
+        scale = -1.0 / jnp.where(closed, -total, centre)
+        found = {
+            corner: scale * _towards(corner, row, weights, coarsening)
+            for corner in coarsening.corners(between)
+        }
+        weights[between] = corrected(between, found)
+    return {k: w for of_class in weights.values() for k, w in of_class.items()}
 
 
 def _collapsed_row(
