@@ -47,7 +47,7 @@ def turned(n: int, epsilon: float, theta: float):
     "ndim, shape, scale",
     [
         (1, (13,), 1.0),
-        (2, (9, 12), 1.0),
+        pytest.param(2, (9, 12), 1.0, marks=pytest.mark.slow),
         (2, (9, 12), 1e4),
         pytest.param(3, (5, 4, 6), 1.0, marks=pytest.mark.slow),
         pytest.param(3, (5, 4, 6), 1e4, marks=pytest.mark.slow),
@@ -79,7 +79,9 @@ def test_definite_for_any_weights(ndim, shape, scale):
         assert np.linalg.eigvalsh(M).min() > 0
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(jnp.float32, marks=pytest.mark.slow), jnp.float64]
+)
 def test_classical_before_training(dtype):
     grid = Grid((20, 17))
     A = diffusion_operator(jnp.asarray(random_field((20, 17), 1e3, 1), dtype), grid)
