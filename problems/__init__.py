@@ -13,6 +13,7 @@ from ._diffusion_family import (
     AbstractElliptic as AbstractElliptic,
 )
 from ._digits import load_digits as load_digits
+from ._disc_heat import DiscHeat as DiscHeat
 from ._elasticity import (
     LinearElasticity as LinearElasticity,
     rigid_body_modes as rigid_body_modes,

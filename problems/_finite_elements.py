@@ -62,6 +62,7 @@ def scikit_fem() -> Any:
         import skfem
         import skfem.helpers
         import skfem.models.elasticity
+        import skfem.models.poisson
     except ImportError as error:
         raise ImportError(
             "Finite-element problems need scikit-fem: pip install 'sciml-solvers[fem]'."

@@ -12,11 +12,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._serialisation import register
 from ..linear import AbstractPreconditioner, SymmetricOperator
-from ._graph_network import GraphNetwork, Perceptron, on_edges
+from ._graph_network import GraphNetwork, Perceptron, bounded, on_edges
 from ._host import host_matrix
 from ._incomplete_cholesky import incomplete_cholesky
 from ._matrix_graph import MatrixGraph, Slots, graph_of_matrix, lower_slots
-from ._neural_factor import check_sizes, factor_operator
+from ._neural_factor import capped, check_sizes, factor_operator
 from ._triangular import AbstractTriangularSolve, LevelSchedule
 
 # Pivots change by this factor at most.
@@ -30,7 +30,8 @@ class CorrectedCholesky(AbstractPreconditioner):
         L_ij = (L₀)_ij + α √A_ii o_ij for i > j,
         L_ii = (L₀)_ii · exp(c tanh(α o_ii / c)),  c = log 4
 
-    so that L is invertible for all weights, and M symmetric positive definite. α is
+    with rows shortened where Σ_j |L_ij|, j < i, exceeds both L_ii and that of L₀, so
+    that L is invertible for all weights, and M symmetric positive definite. α is
     learned and starts at 0: untrained, M is incomplete Cholesky. The network sees L₀
     and A scaled to a unit diagonal, and nothing of the mesh: trained on small systems
     it is used on large ones, and on other patterns.
@@ -93,7 +94,6 @@ class CorrectedCholesky(AbstractPreconditioner):
             num_rounds,
             jax.nn.gelu,
             residual=True,
-            normalised=True,
             key=network_key,
         )
         self.head = Perceptron((width,) * 3, width, 1, jax.nn.gelu, key=head_key)
@@ -120,6 +120,7 @@ class CorrectedCholesky(AbstractPreconditioner):
         sums = jnp.sum(graph.values, axis=0) / graph.diagonal
         x, e = self.network(graph, sums[:, None].astype(dtype), edges.astype(dtype))
         o = (self.alpha * self.head(e, *on_edges(graph, x))[:, :, 0]).astype(root.dtype)
+        pivots = start[0] * jnp.exp(bounded(o[0], math.log(_MAX_PIVOT_CHANGE)))
         lower = jnp.where(graph.strictly_lower, start + o * root[None], 0.0)
-        bound = math.log(_MAX_PIVOT_CHANGE)
-        return lower.at[0].set(start[0] * jnp.exp(bound * jnp.tanh(o[0] / bound)))
+        sums = jnp.sum(jnp.where(graph.strictly_lower, jnp.abs(start), 0.0), axis=0)
+        return capped(lower, jnp.maximum(pivots, sums)).at[0].set(pivots)

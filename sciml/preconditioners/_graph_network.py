@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._matrix_graph import MatrixGraph
 
-Nodes = Float[Array, "n c"]
-Edges = Float[Array, "width n c"]
+Nodes = Float[Array, "n _c"]
+Edges = Float[Array, "width n _c"]
 
 
 class Perceptron(eqx.Module):
@@ -76,8 +76,10 @@ class GraphNetwork(eqx.Module):
 
         e_ij ← f(e_ij, x_j, x_i),   x_i ← g(Σ_j e_ij, x_i)
 
-    with or without the old values added. Sums run over the row's entries, the diagonal
-    among them. Arrays are of shapes (n, width) and (slots, n, width).
+    or, if `residual`, of e ← e + f(…) and x ← x + g(…) with all that f and g are given
+    standardised over channels, so that no weights make a round's output leave the range
+    of numbers. Sums run over the row's entries, the diagonal among them. Arrays are of
+    shapes (n, width) and (slots, n, width).
 
     **Arguments:**
 
@@ -85,15 +87,13 @@ class GraphNetwork(eqx.Module):
     - `width`: of x, e and all hidden layers.
     - `num_rounds`: with weights of their own.
     - `activation`: σ.
-    - `residual`: whether the old values are added.
-    - `normalised`: whether encoders end in a normalisation over channels.
+    - `residual`: which of the two.
     """
 
     node_encoder: Perceptron
     edge_encoder: Perceptron
     rounds: tuple[_Round, ...]
     residual: bool = eqx.field(static=True)
-    normalised: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -104,7 +104,6 @@ class GraphNetwork(eqx.Module):
         activation: Callable[[Array], Array],
         *,
         residual: bool,
-        normalised: bool,
         key: PRNGKeyArray,
     ):
         keys = iter(jr.split(key, 2 + 2 * num_rounds))
@@ -116,7 +115,7 @@ class GraphNetwork(eqx.Module):
             _Round(make(width, width, width), make(width, width))
             for _ in range(num_rounds)
         )
-        self.residual, self.normalised = residual, normalised
+        self.residual = residual
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -128,15 +127,25 @@ class GraphNetwork(eqx.Module):
     ) -> tuple[Nodes, Edges]:
         """x and e after the last round."""
         live = graph.live[:, :, None]
-        x, e = self.node_encoder(nodes), self.edge_encoder(edges)
-        if self.normalised:
-            x, e = _standardised(x), _standardised(e)
+        x = _standardised(self.node_encoder(nodes))
+        e = _standardised(self.edge_encoder(edges))
         for step in self.rounds:
-            new = step.edge(e, *on_edges(graph, x))
-            e = jnp.where(live, e + new if self.residual else new, 0.0)
-            new = step.node(jnp.sum(e, axis=0), x)
-            x = x + new if self.residual else new
+            if not self.residual:
+                e = jnp.where(live, step.edge(e, *on_edges(graph, x)), 0.0)
+                x = step.node(jnp.sum(e, axis=0), x)
+                continue
+            seen = _standardised(x)
+            new = step.edge(_standardised(e), *on_edges(graph, seen))
+            e = jnp.where(live, e + new, 0.0)
+            x = x + step.node(_standardised(jnp.sum(e, axis=0)), seen)
+        if self.residual:
+            x, e = _standardised(x), jnp.where(live, _standardised(e), 0.0)
         return x, e
+
+
+def bounded(x: Array, bound: float) -> Array:
+    """x, bent towards ±bound."""
+    return bound * jnp.tanh(x / bound)
 
 
 def on_edges(

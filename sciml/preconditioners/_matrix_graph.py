@@ -46,6 +46,11 @@ class MatrixGraph(eqx.Module):
         return (self.values != 0).at[0].set(True)
 
     @property
+    def coupled(self) -> Bool[Array, " n"]:
+        """Which rows have entries besides their diagonal: those that fill up do not."""
+        return jnp.any(self.live[1:], axis=0)
+
+    @property
     def strictly_lower(self) -> Bool[Array, "width n"]:
         """Which slots hold entries below the diagonal."""
         rows = jnp.arange(self.columns.shape[1], dtype=self.columns.dtype)

@@ -25,7 +25,8 @@ class NeuralFactor(AbstractPreconditioner):
 
         L_ii = √A_ii,   L_ij = √A_ii (l_ij + l_ji)/2 for i > j
 
-    L is invertible for all weights, and M symmetric positive definite. Messages run
+    with rows shortened where Σ_j |L_ij| > L_ii, j < i. L is invertible for all weights,
+    and M symmetric positive definite. Messages run
     along the entries of A (the diagonal among them),
 
         e_ij ← f(e_ij, x_j, x_i),   x_i ← g(Σ_j e_ij, x_i)
@@ -100,7 +101,6 @@ class NeuralFactor(AbstractPreconditioner):
             num_rounds,
             jax.nn.relu,
             residual=False,
-            normalised=True,
             key=network_key,
         )
         self.head = Perceptron((width,) * 2, width, 1, jax.nn.relu, key=head_key)
@@ -123,7 +123,7 @@ class NeuralFactor(AbstractPreconditioner):
     def at(
         self,
         points: Float[np.ndarray, "n ndim"],
-        vector: Float[Array, " n"] | None = None,
+        vector: Float[Array, " _size"] | None = None,
     ) -> "LocatedFactor":
         """The builder for unknowns at these places.
 
@@ -156,10 +156,11 @@ class NeuralFactor(AbstractPreconditioner):
 
         The unit of the solution is ‖b‖₁ over the mean of A's diagonal.
         """
-        dtype, live = self.network.dtype, graph.live
-        values = graph.values.dtype
+        dtype, values = self.network.dtype, graph.values.dtype
+        coupled = graph.coupled
+        num_rows = jnp.maximum(jnp.sum(coupled), 1).astype(values)
         points = points.astype(dtype)
-        mean = jnp.mean(jnp.abs(vector))
+        mean = jnp.sum(jnp.abs(vector)) / num_rows.astype(vector.dtype)
         shown = (vector / jnp.where(mean > 0, mean, 1.0)).astype(dtype)
         nodes = jnp.concatenate([points, shown[:, None]], -1)
         squares = jnp.sum((graph.neighbours(points) - points[None]) ** 2, -1)
@@ -167,15 +168,19 @@ class NeuralFactor(AbstractPreconditioner):
         lengths = jax.lax.stop_gradient(jnp.sqrt(squares))
         edges = jnp.stack([lengths, graph.unit_diagonal().astype(dtype)], -1)
         x, e = self.network(graph, nodes, edges)
-        total = jnp.sum(jnp.where(live[:, :, None], e, 0.0), axis=(0, 1))
-        count = jnp.sum(live).astype(dtype)
+        counted = graph.live & coupled[None]
+        total = jnp.sum(jnp.where(counted[:, :, None], e, 0.0), axis=(0, 1))
+        count = jnp.maximum(jnp.sum(counted), 1).astype(dtype)
         raw = self.head(e, shared(total / count))[:, :, 0].astype(values)
         symmetric = (raw + graph.mirrored(raw)) / 2
         root = jnp.sqrt(graph.diagonal)
-        lower = jnp.where(graph.strictly_lower, symmetric * root[None], 0.0)
-        unit = jnp.sum(jnp.abs(vector)) / jnp.mean(graph.diagonal)
-        guess = self.guess(x)[:, 0].astype(values)
-        return lower.at[0].set(root), unit.astype(values) * guess
+        lower = jnp.where(graph.strictly_lower, symmetric, 0.0)
+        lower = capped(lower, jnp.ones_like(root)) * root[None]
+        diagonal = jnp.sum(jnp.where(coupled, graph.diagonal, 0.0)) / num_rows
+        unit = jnp.sum(jnp.abs(vector)).astype(values) / diagonal
+        guess = unit * self.guess(x)[:, 0].astype(values)
+        # (What fills a system up is no part of it.)
+        return lower.at[0].set(root), jnp.where(coupled, guess, vector.astype(values))
 
 
 class LocatedFactor(AbstractPreconditioner):
@@ -220,13 +225,18 @@ def factor_operator(
 ) -> SymmetricOperator:
     """(L Lᵀ)⁻¹ for L in the slots of a graph, solved with as the model says."""
     lower = lower_matrix(graph, slots)
-    if not np.isfinite(lower.data).all():
-        raise ValueError(
-            f"operator: {type(model).__name__} predicts entries that are not finite. "
-            "Are its weights, and the operator's entries?"
-        )
     factor = model.solve.build(lower, graph.values.dtype)
     return flat_operator(FactorInverse(factor), operator)
+
+
+def capped(lower: Slots, bound: Float[Array, " n"]) -> Slots:
+    """Rows whose absolute sums exceed their bound, shortened to it.
+
+    With row sums below the pivots solutions with L grow polynomially at worst;
+    otherwise they may exponentially with n, out of the range of numbers.
+    """
+    sums = jnp.sum(jnp.abs(lower), axis=0)
+    return lower * (bound / jnp.maximum(sums, bound))[None]
 
 
 def check_sizes(**sizes: int) -> None:

@@ -11,13 +11,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._serialisation import register
 from ..linear import AbstractPreconditioner, SymmetricOperator
-from ._graph_network import GraphNetwork, Perceptron, on_edges
+from ._graph_network import GraphNetwork, Perceptron, bounded, on_edges
 from ._host import flat_operator
 from ._matrix_graph import MatrixGraph, SlotMatrix, Slots, matrix_graph, slot_matrix
 
 # The start of ε, as a fraction of what G D⁻¹ Gᵀ does to the smoothest vectors.
 _FIRST_EPSILON = 1e-2
 _SMALLEST_EPSILON = 1e-5
+_MAX_LEARNED = 2.0
 # ε = e^(rate · parameter), so that a learning rate that suits the network suits ε.
 _EPSILON_RATE = 30.0
 
@@ -26,8 +27,8 @@ _EPSILON_RATE = 30.0
 class SparseApproximateInverse(AbstractPreconditioner):
     """M = ε D⁻¹ + G D⁻¹ Gᵀ, G on the pattern of A by a small network.
 
-    D is the diagonal of A. With Â = D^{-1/2} A D^{-1/2} the network gives o_ij for each
-    entry, from messages that are passed along the entries, and
+    D is the diagonal of A. With Â = D^{-1/2} A D^{-1/2} the network gives for each
+    entry an o_ij, |o_ij| < 2, from messages that are passed along the entries, and
 
         G = D^{-1/2} Ĝ D^{1/2},   Ĝ = I − 4/(3 ρ) Â + o ∘ Â,
         ρ = max_i Σ_j |A_ij| / A_ii
@@ -98,7 +99,6 @@ class SparseApproximateInverse(AbstractPreconditioner):
             num_rounds,
             jax.nn.gelu,
             residual=True,
-            normalised=True,
             key=network_key,
         )
         head = Perceptron((width,) * 3, width, 1, jax.nn.gelu, key=head_key)
@@ -126,8 +126,8 @@ class SparseApproximateInverse(AbstractPreconditioner):
         first = jnp.zeros_like(scaled).at[0].set(1.0)
         edges = jnp.stack([scaled, jnp.where(live, ratio, 0.0), first], -1)
         x, e = self.network(graph, nodes, edges.astype(dtype))
-        learned = self.head(e, *on_edges(graph, x))[:, :, 0].astype(scaled.dtype)
-        return first + (learned - 4.0 / (3.0 * bound)) * scaled
+        learned = bounded(self.head(e, *on_edges(graph, x))[:, :, 0], _MAX_LEARNED)
+        return first + (learned.astype(scaled.dtype) - 4.0 / (3.0 * bound)) * scaled
 
     def epsilon(self) -> Float[Array, ""]:
         """ε."""

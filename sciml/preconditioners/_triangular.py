@@ -10,6 +10,7 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Inexact, Int32
 
+from .._serialisation import register
 from ..linear import from_scipy
 from ._host import Matrix
 
@@ -42,6 +43,7 @@ class AbstractTriangularFactor(eqx.Module):
         """L⁻ᴴ r."""
 
 
+@register
 class JacobiSweeps(AbstractTriangularSolve):
     """A few sweeps x ← D⁻¹(r − N x) with L = D + N, from x = D⁻¹ r.
 
@@ -101,6 +103,7 @@ class _SweptFactor(AbstractTriangularFactor):
         return jax.lax.fori_loop(0, self.num_sweeps, sweep, inverse * vector)
 
 
+@register
 class LevelSchedule(AbstractTriangularSolve):
     """The exact solve, row after row; rows that do not depend on each other at once.
 
