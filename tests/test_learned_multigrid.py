@@ -1,7 +1,7 @@
 """Multigrid with learned parts: definite for any weights, classical before training."""
 
 # Wrong arguments are the point here.
-# pyright: reportArgumentType=false
+# pyright: reportArgumentType=false, reportCallIssue=false
 
 import equinox as eqx
 import jax
