@@ -16,6 +16,7 @@ from sciml.grids import (
 from ._anisotropic import AnisotropicDiffusion
 from ._diffusion import Darcy, Diffusion
 from ._diffusion_family import AbstractElliptic
+from ._disc_heat import DiscHeat
 from ._elasticity import LinearElasticity
 from ._finite_elements import AbstractFiniteElements
 from ._implicit_steps import HeatStep, PressureStep
@@ -116,6 +117,11 @@ _SYSTEMS: dict[str, tuple[Callable[[int], AbstractFiniteElements], int, str]] = 
         lambda r: UnstructuredDiffusion("ball", r),
         4,
         "−Δu = 1 in a ball of tetrahedra (--refinements)",
+    ),
+    "fem-disc-heat": (
+        lambda r: DiscHeat(r),
+        3,
+        "a heat step on random meshes of a disc (--refinements)",
     ),
     "elasticity-2d": (
         lambda r: LinearElasticity((8 * 2**r, 2 * 2**r)),

@@ -190,6 +190,7 @@ def test_a_beam_bends_as_the_book_says():
 
 def test_registry():
     sizes = {"fem-l-shape": 90, "fem-ball": 7, "elasticity-2d": 160}
+    sizes |= {"fem-disc-heat": 24}
     assert set(problems.system_names()) == {*sizes, "elasticity-3d"}
     for name, size in sizes.items():
         system = problems.get_system(name, refinements=1)

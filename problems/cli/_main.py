@@ -25,10 +25,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitCode.DONE
     if not arguments:
         arguments = ["--help"]
+    commands, prog = _commands(), "sciml"
+    if arguments[:2] == ["train", "preconditioner"]:
+        # (`sciml train PROBLEM` takes any other word.)
+        from ._train_preconditioner import TrainPreconditioner
+
+        commands, prog = TrainPreconditioner, "sciml train preconditioner"
+        arguments = arguments[2:] or ["--help"]
     try:
-        command = tyro.cli(
-            _commands(),
-            prog="sciml",
+        command: Any = tyro.cli(
+            commands,
+            prog=prog,
             args=arguments,
             description="Scientific-ML solvers you can train and trust.",
         )

@@ -1,0 +1,178 @@
+"""What `sciml train preconditioner` trains: methods and families of systems by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+import sciml
+from sciml import preconditioners as pc
+from sciml.data import Dataset
+from sciml.grids import LogNormalField, SquaredExponentialField
+
+from ._diffusion import Diffusion
+from ._registry import get_problem, get_system, system_names
+from ._surrogate import in_float32
+
+# The variance and correlation length at which published factors are compared.
+_LOG_NORMAL = LogNormalField(SquaredExponentialField(variance=1.1))
+_EXACT = pc.IncompleteCholesky(pc.LevelSchedule())
+_RIVALS = {
+    "sparse-inverse": {"FSAI": pc.FSAI(), "Chebyshev": pc.ChebyshevPolynomial(3, 12.0)},
+    "neural-factor": {"IncompleteCholesky": _EXACT, "SSOR(1)": pc.SSOR(1.0)},
+    "ic-correction": {"IncompleteCholesky": _EXACT},
+}
+
+
+class SystemFamily:
+    """Random systems of one size: of a problem on a grid, or of finite elements.
+
+    **Arguments:**
+
+    - `name`: "lognormal" (variance 1.1, correlation length 0.1), or one that
+        `get_problem` or `get_system` knows.
+    - `size`: nodes per axis, or the number of refinements. Default the problem's own.
+
+    **Raises:** `ValueError` for an unknown name.
+    """
+
+    def __init__(self, name: str, size: int | None):
+        self.problem: Any = None
+        if name in system_names():
+            self.system = get_system(name, refinements=size)
+        elif name == "lognormal":
+            self.problem = Diffusion((64 if size is None else size,) * 2, _LOG_NORMAL)
+        else:
+            self.problem = get_problem(name, points=size)
+
+    def sample(self, key: PRNGKeyArray) -> tuple[Any, Any, np.ndarray]:
+        """A, b and the coordinates of the unknowns."""
+        if self.problem is None:
+            found = self.system.discretise(key=key)
+            return found.operator, found.vector, found.coordinates
+        A, b = self.problem.linear_system(key=key)
+        points = np.stack([axis.ravel() for axis in self.problem.grid.mesh()], -1)
+        return A, b, points
+
+    def coefficients(self, count: int, key: PRNGKeyArray) -> Dataset:
+        """Coefficient fields in float32, for losses that assemble A themselves."""
+        draw = lambda key: self.problem.sample_coefficient(key=key)
+        fields = jax.vmap(draw)(jr.split(key, count)).astype(jnp.float32)
+        return Dataset(fields[:, None], None, self.problem.grid)
+
+
+class PreconditionerTask:
+    """A method on a family: its untrained model, data and loss, and its rivals.
+
+    **Arguments:**
+
+    - `method`: "sparse-inverse", "neural-factor" or "ic-correction".
+    - `family`: the systems to train on.
+    """
+
+    def __init__(self, method: str, family: SystemFamily):
+        self.method, self.family = method, family
+
+    def model(self, width: int, key: PRNGKeyArray) -> Any:
+        """The untrained model, in float32."""
+        if self.method == "sparse-inverse":
+            model = pc.SparseApproximateInverse(width, key=key)
+        elif self.method == "ic-correction":
+            model = pc.CorrectedCholesky(width, key=key)
+        else:
+            _, _, points = self.family.sample(key)
+            model = pc.NeuralFactor(points.shape[1], width, key=key)
+        return in_float32(model)
+
+    def data(self, count: int, num_cg_steps: int, key: PRNGKeyArray):
+        """Systems, and the loss to train with."""
+        if self.method == "sparse-inverse" and self.family.problem is not None:
+            loss = pc.UnrolledCG(self.family.problem, num_cg_steps)
+            return self.family.coefficients(count, key), loss
+        found = [self.family.sample(k) for k in jr.split(key, count)]
+        # Right-hand sides of noise: every part of the spectrum is seen.
+        data, systems = pc.pack_systems(
+            [A for A, _, _ in found], points=[points for _, _, points in found]
+        )
+        if self.method == "sparse-inverse":
+            return data, pc.UnrolledCG(systems, num_cg_steps)
+        # (There is no solution to guess from noise; the published weight is 1.)
+        return data, pc.FactorResidual(systems, guess_weight=0.1)
+
+    def builders(self, model: Any) -> dict[str, Callable[[Any, np.ndarray], Any]]:
+        """By name: from A and its nodes' coordinates to M."""
+        plain = lambda builder: lambda A, _: builder.build(A)
+        named = {"Jacobi": pc.Jacobi(), **_RIVALS[self.method]}
+        found: dict[str, Callable] = {k: plain(v) for k, v in named.items()}
+        if isinstance(model, pc.NeuralFactor):
+            found["learned"] = lambda A, points: model.at(points).build(A)
+        else:
+            found["learned"] = plain(model)
+        return found
+
+
+def count_steps(
+    task: PreconditionerTask,
+    model: Any,
+    family: SystemFamily,
+    count: int,
+    key: PRNGKeyArray,
+) -> list[dict[str, Any]]:
+    """CG steps to 1e-8 from zero, b of standard normals, per method of a task.
+
+    **Arguments:**
+
+    - `task`, `model`: the method, and what it learned.
+    - `family`: systems to solve, of any size.
+    - `count`: of systems.
+    - `key`: of systems and right-hand sides.
+
+    **Returns:** per method `preconditioner`, `median` and `worst` number of steps (of
+    those that converged), `converged`, and `nonzeros` that an application touches.
+    """
+    systems = []
+    for k in jr.split(key, count):
+        A, _, points = family.sample(k)
+        structure = A.in_structure()
+        systems.append((A, jr.normal(k, structure.shape, structure.dtype), points))
+    rows = []
+    for name, build in task.builders(model).items():
+        steps, entries = [], 0
+        for A, b, points in systems:
+            solution = sciml.linear_solve(
+                A,
+                b,
+                sciml.CG(rtol=1e-8, max_steps=10_000),
+                preconditioner=build(A, points),
+                throw=False,
+            )
+            if solution.result == sciml.RESULTS.successful:
+                steps.append(int(solution.stats["num_steps"]))
+            entries = _nonzeros(name, task.method, A)
+        rows.append(
+            {
+                "preconditioner": name,
+                "unknowns": systems[-1][0].in_size(),
+                "median": float(np.median(steps)) if steps else None,
+                "worst": max(steps, default=None),
+                "converged": len(steps),
+                "nonzeros": entries,
+            }
+        )
+    return rows
+
+
+def _nonzeros(name: str, method: str, operator: Any) -> int:
+    """Entries of matrices and diagonals that one application touches."""
+    size, entries = operator.in_size(), sciml.linear.to_scipy(operator).nnz
+    if name == "Jacobi":
+        return size
+    if name == "Chebyshev" or (name, method) == ("learned", "sparse-inverse"):
+        # Two products with a matrix of A's pattern, and the diagonal.
+        return 2 * entries + size
+    # Two with a triangle of it.
+    return entries + size
