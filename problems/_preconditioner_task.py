@@ -94,19 +94,25 @@ class PreconditionerTask:
             loss = pc.UnrolledCG(self.family.problem, num_cg_steps)
             return self.family.coefficients(count, key), loss
         found = [self.family.sample(k) for k in jr.split(key, count)]
+        operators, vectors, points = zip(*found, strict=True)
+        if self.method == "neural-factor":
+            # As published: the family's own right-hand sides and solutions.
+            flat = [np.asarray(b).ravel() for b in vectors]
+            data, systems = pc.pack_systems(operators, points=points, vectors=flat)
+            return data, pc.FactorResidual(systems)
         # Right-hand sides of noise: every part of the spectrum is seen.
-        data, systems = pc.pack_systems(
-            [A for A, _, _ in found], points=[points for _, _, points in found]
-        )
+        data, systems = pc.pack_systems(operators)
         if self.method == "sparse-inverse":
             return data, pc.UnrolledCG(systems, num_cg_steps)
-        # (There is no solution to guess from noise; the published weight is 1.)
-        return data, pc.FactorResidual(systems, guess_weight=0.1)
+        return data, pc.FactorResidual(systems)
 
     def builders(self, model: Any) -> dict[str, Callable[[Any, np.ndarray], Any]]:
         """By name: from A and its nodes' coordinates to M."""
         plain = lambda builder: lambda A, _: builder.build(A)
         named = {"Jacobi": pc.Jacobi(), **_RIVALS[self.method]}
+        if self.method == "sparse-inverse":
+            # (Whatever its weights: the network's last layer starts as zero.)
+            named["untrained"] = pc.SparseApproximateInverse(4, 1, key=jr.key(0))
         found: dict[str, Callable] = {k: plain(v) for k, v in named.items()}
         if isinstance(model, pc.NeuralFactor):
             found["learned"] = lambda A, points: model.at(points).build(A)
@@ -171,7 +177,7 @@ def _nonzeros(name: str, method: str, operator: Any) -> int:
     size, entries = operator.in_size(), sciml.linear.to_scipy(operator).nnz
     if name == "Jacobi":
         return size
-    if name == "Chebyshev" or (name, method) == ("learned", "sparse-inverse"):
+    if method == "sparse-inverse" and name != "FSAI":
         # Two products with a matrix of A's pattern, and the diagonal.
         return 2 * entries + size
     # Two with a triangle of it.
