@@ -40,11 +40,8 @@ from ._relaxation_plan import (
     RelaxationPlan as RelaxationPlan,
 )
 from ._response_surface import (
-    AbstractExploration as AbstractExploration,
-    LowerConfidence as LowerConfidence,
     ResponseSurface as ResponseSurface,
     ResponseSurfaceState as ResponseSurfaceState,
-    ThompsonSampling as ThompsonSampling,
 )
 from ._smoothers import (
     AbstractSmoother as AbstractSmoother,
