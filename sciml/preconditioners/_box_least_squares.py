@@ -42,7 +42,7 @@ def box_least_squares(
     dtype = matrix.dtype
     eps = jnp.finfo(dtype).eps
     # In units of the bounds, and of the data.
-    matrix = matrix * bounds
+    matrix = matrix * bounds[None]
     unit = jnp.maximum(jnp.max(jnp.abs(matrix)), jnp.max(jnp.abs(vector)))
     unit = jnp.where(unit > 0, unit, 1.0)
     matrix, vector = matrix / unit, vector / unit

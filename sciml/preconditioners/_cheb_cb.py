@@ -16,10 +16,10 @@ from ._relaxation import (
     AbstractOmegas,
     AbstractRelaxation,
     OmegaInterval,
+    chebyshev,
     checked_interval,
     chosen_loss,
     draw,
-    unit_context,
 )
 
 
@@ -33,17 +33,17 @@ class ChebCBState(eqx.Module):
     smallest loss; the squared errors of predictions; the last choice.
     """
 
-    factors: Float[Array, "d m width"]
-    remainders: Float[Array, " d"]
-    coefficients: Float[Array, "d m"]
-    residuals: Float[Array, " d"]
-    largest: Float[Array, ""]
-    smallest: Float[Array, ""]
-    scale: Float[Array, ""]
-    errors: Float[Array, ""]
-    num_rounds: Int32[Array, ""]
-    arm: Int32[Array, ""]
-    features: Float[Array, " m"]
+    factors: Float[Array, "*batch d m width"]
+    remainders: Float[Array, "*batch d"]
+    coefficients: Float[Array, "*batch d m"]
+    residuals: Float[Array, "*batch d"]
+    largest: Float[Array, "*batch"]
+    smallest: Float[Array, "*batch"]
+    scale: Float[Array, "*batch"]
+    errors: Float[Array, "*batch"]
+    num_rounds: Int32[Array, "*batch"]
+    arm: Int32[Array, "*batch"]
+    features: Float[Array, "*batch m"]
     omegas: Any
 
 
@@ -126,10 +126,8 @@ class ChebCB(AbstractRelaxation[ChebCBState]):
     ) -> tuple[Float[Array, ""], ChebCBState]:
         """Draw an arm by its prediction for the context."""
         dtype = state.coefficients.dtype
-        place = unit_context(context, self.interval, dtype)
-        degrees = jnp.arange(self.num_features, dtype=dtype)
-        features = jnp.cos(degrees * jnp.arccos(2 * place - 1))
-        arm = draw(key, self._probabilities(state, features))
+        features = chebyshev(context, self.interval, self.num_features, dtype)
+        arm = draw(key, self.probabilities(state, features))
         omegas = self.omegas.follow(state.omegas, operator)
         state = dataclasses.replace(state, arm=arm, features=features, omegas=omegas)
         position = arm.astype(dtype) / (self.num_arms - 1)
@@ -141,7 +139,6 @@ class ChebCB(AbstractRelaxation[ChebCBState]):
         loss = chosen_loss(num_steps, dtype)
         arm, features = state.arm, state.features
         predicted = state.coefficients[arm] @ features
-        error = predicted - (loss - 1) / state.scale
         factor, left = _add_row(state.factors[arm], features, loss - 1)
         factors = state.factors.at[arm].set(factor)
         remainders = state.remainders.at[arm].add(left**2)
@@ -149,6 +146,8 @@ class ChebCB(AbstractRelaxation[ChebCBState]):
         smallest = jnp.minimum(state.smallest, loss)
         slope, norm, scale = self._constants(largest, smallest)
         bounds = self._bounds(slope, norm, scale)
+        # (In the new units, so that the first loss is not an error of its own size.)
+        error = predicted - (loss - 1) / scale
 
         def fit(inputs):
             factor, remainder = inputs
@@ -177,9 +176,10 @@ class ChebCB(AbstractRelaxation[ChebCBState]):
             num_rounds=state.num_rounds + 1,
         )
 
-    def _probabilities(
+    def probabilities(
         self, state: ChebCBState, features: Float[Array, " m"]
     ) -> Float[Array, " d"]:
+        """p of the next round, given T_0, T_1, … of its context."""
         dtype = features.dtype
         d, m = self.num_arms, self.num_features
         t = state.num_rounds.astype(dtype)

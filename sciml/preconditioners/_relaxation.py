@@ -161,9 +161,9 @@ class YoungState(eqx.Module):
     `ordered` says whether the unknowns are consistently ordered.
     """
 
-    mu: Float[Array, ""]
+    mu: Float[Array, "*batch"]
     mode: Vector
-    ordered: Bool[Array, ""]
+    ordered: Bool[Array, "*batch"]
 
 
 @register
@@ -326,8 +326,21 @@ def unit_context(
         )
     lower, upper = interval
     place = (context.astype(dtype) - lower) / (upper - lower)
-    place = eqx.error_if(place, jnp.isnan(place), "context: got NaN.")
+    place = eqx.error_if(
+        place,
+        jnp.isnan(place),
+        f"context: got NaN, expected a number between {lower} and {upper}.",
+    )
     return jnp.clip(place, 0.0, 1.0)
+
+
+def chebyshev(
+    context: ArrayLike | None, interval: tuple[float, float], count: int, dtype: Any
+) -> Float[Array, " count"]:
+    """T_j(2 (c − a)/(b − a) − 1) for j < count."""
+    place = unit_context(context, interval, dtype)
+    degrees = jnp.arange(count, dtype=dtype)
+    return jnp.cos(degrees * jnp.arccos(2 * place - 1))
 
 
 def _asked_for(

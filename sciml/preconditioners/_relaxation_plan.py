@@ -223,19 +223,27 @@ def _sources(
     """Where the lower triangle's entries are stored, and that triangle, as CSR."""
     import scipy.sparse as sp
 
-    # The operator of numbers in place of values tells which entry is which.
     leaves, shape = jtu.tree_flatten(operator)
-    count, numbered, held = 0, [], []
-    for leaf in leaves:
-        if eqx.is_inexact_array(leaf):
-            held.append(np.asarray(leaf))
-            number = np.arange(count + 1, count + leaf.size + 1.0)
-            count += leaf.size
-            leaf = np.where(held[-1] != 0, number.reshape(leaf.shape), 0.0)
-        numbered.append(leaf)
-    numbers: Matrix = to_scipy(jtu.tree_unflatten(shape, numbered))
+    held = [np.asarray(leaf) for leaf in leaves if eqx.is_inexact_array(leaf)]
     values = np.concatenate([leaf.ravel() for leaf in held])
-    index = np.rint(numbers.data).astype(np.int64) - 1
+
+    def entries_of(numbers: np.ndarray) -> Matrix:
+        """The matrix of an operator that holds other numbers where it holds any."""
+        parts = iter(np.split(numbers, np.cumsum([leaf.size for leaf in held])[:-1]))
+        filled = []
+        for leaf in leaves:
+            if eqx.is_inexact_array(leaf):
+                part = next(parts).reshape(leaf.shape)
+                leaf = jnp.asarray(np.where(leaf != 0, part, 0), jnp.float32)
+            filled.append(leaf)
+        return to_scipy(jtu.tree_unflatten(shape, filled))
+
+    # Each number's place, in two halves that single precision holds; from 1 on, as
+    # zeros are dropped.
+    high, low = np.divmod(np.arange(len(values)), 4096)
+    numbers, rest = entries_of(high + 1), entries_of(low + 1)
+    index = 4096 * (np.rint(numbers.data).astype(np.int64) - 1)
+    index = index + np.rint(rest.data).astype(np.int64) - 1
     agrees = (
         np.array_equal(numbers.indptr, matrix.indptr)
         and np.array_equal(numbers.indices, matrix.indices)
@@ -250,9 +258,9 @@ def _sources(
         )
     # (From 1 on: zeros would be dropped.)
     numbers.data = index + 1
-    numbers = sp.tril(numbers, format="csr")
-    numbers.sort_indices()
-    sources = numbers.data - 1
-    lower = numbers.astype(values.dtype)
+    triangle: Matrix = sp.tril(numbers, format="csr")
+    triangle.sort_indices()
+    sources = triangle.data - 1
+    lower = triangle.astype(values.dtype)
     lower.data = values[sources]
     return sources, lower

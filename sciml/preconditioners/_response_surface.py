@@ -15,9 +15,9 @@ from ._relaxation import (
     AbstractOmegas,
     AbstractRelaxation,
     OmegaInterval,
+    chebyshev,
     checked_interval,
     chosen_loss,
-    unit_context,
 )
 
 # Deviations of log(steps): of what is common to all arms and contexts, of what is
@@ -36,10 +36,10 @@ class ResponseSurfaceState(eqx.Module):
     `mean` has shape `(num_features, num_nodes)`, `covariance` that shape twice.
     """
 
-    mean: Float[Array, "m d"]
-    covariance: Float[Array, "m d m d"]
-    weights: Float[Array, " d"]
-    features: Float[Array, " m"]
+    mean: Float[Array, "*batch m d"]
+    covariance: Float[Array, "*batch m d m d"]
+    weights: Float[Array, "*batch d"]
+    features: Float[Array, "*batch m"]
     omegas: Any
 
 
@@ -145,9 +145,7 @@ class ResponseSurface(AbstractRelaxation[ResponseSurfaceState]):
     ) -> tuple[Float[Array, ""], ResponseSurfaceState]:
         """The minimum of a sample of the posterior at this context."""
         dtype = state.mean.dtype
-        place = unit_context(context, self.interval, dtype)
-        degrees = jnp.arange(self.num_features, dtype=dtype)
-        features = jnp.cos(degrees * jnp.arccos(2 * place - 1))
+        features = chebyshev(context, self.interval, self.num_features, dtype)
         covariance = jnp.einsum("i,iajb,j->ab", features, state.covariance, features)
         jitter = _JITTER[dtype.name] * jnp.eye(self.num_nodes, dtype=dtype)
         root = jnp.linalg.cholesky(covariance + jitter)

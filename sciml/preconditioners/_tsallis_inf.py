@@ -78,11 +78,11 @@ class TsallisINFState(eqx.Module):
     losses so far; `omegas` the state of the method's `omegas`.
     """
 
-    losses: Float[Array, " d"]
-    mean_loss: Float[Array, ""]
-    num_rounds: Int32[Array, ""]
-    arm: Int32[Array, ""]
-    probability: Float[Array, ""]
+    losses: Float[Array, "*batch d"]
+    mean_loss: Float[Array, "*batch"]
+    num_rounds: Int32[Array, "*batch"]
+    arm: Int32[Array, "*batch"]
+    probability: Float[Array, "*batch"]
     omegas: Any
 
 
@@ -204,7 +204,7 @@ class TsallisINFContextualState(eqx.Module):
     """A state of Tsallis-INF per bin, on the first axis, and the last choice's bin."""
 
     bins: TsallisINFState
-    bin: Int32[Array, ""]
+    bin: Int32[Array, "*batch"]
     omegas: Any
 
 
