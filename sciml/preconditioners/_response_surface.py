@@ -22,7 +22,7 @@ from ._relaxation import (
 
 # Deviations of log(steps): of what is common to all arms and contexts, of what is
 # common to the arms of a context, and of an observation; a count is also rounded.
-_LEVEL, _CONTEXT, _NOISE, _ROUNDING = 2.0, 0.5, 0.03, 0.15
+_LEVEL, _CONTEXT, _NOISE, _ROUNDING = 2.0, 0.2, 0.03, 0.15
 # Where nothing is known a solve takes ten steps.
 _MEAN = 2.3
 # Keeps covariances of many arms positive definite (of variances of order 1).
