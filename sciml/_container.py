@@ -272,5 +272,7 @@ def _array(path: Path, name: str, tensor: dict) -> np.ndarray:
         fail(path, f"tensor {name!r} has the type {tensor['dtype']}, which is unknown.")
     if dtype.kind == "b":
         # Other bytes than 0 and 1 would make a truth value that is neither.
-        return np.frombuffer(tensor["data"], np.uint8).reshape(tensor["shape"]) != 0
+        # (Comparing an array without axes gives a scalar.)
+        raw = np.frombuffer(tensor["data"], np.uint8).reshape(tensor["shape"])
+        return np.asarray(raw != 0)
     return np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])

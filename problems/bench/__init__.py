@@ -39,6 +39,7 @@ from ._recorder import (
     bench_recorder as bench_recorder,
     check_recorder as check_recorder,
 )
+from ._relaxation import bench_relaxation as bench_relaxation
 from ._rollouts import (
     ROLLOUT_MODELS as ROLLOUT_MODELS,
     bench_rollouts as bench_rollouts,

@@ -33,6 +33,7 @@ from ._stage_newton import (
     StageNewton as StageNewton,
     implicit_root_finder as implicit_root_finder,
 )
+from ._stationary import Stationary as Stationary
 from ._stencil_operator import (
     StencilOperator as StencilOperator,
     diffusion_operator as diffusion_operator,

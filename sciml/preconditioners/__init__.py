@@ -8,6 +8,7 @@ from ._algebraic import (
     SmoothedAggregation as SmoothedAggregation,
 )
 from ._block_jacobi import BlockJacobi as BlockJacobi
+from ._cheb_cb import ChebCB as ChebCB, ChebCBState as ChebCBState
 from ._coarse_operators import (
     AbstractCoarseOperator as AbstractCoarseOperator,
     Galerkin as Galerkin,
@@ -46,6 +47,22 @@ from ._pivoted_cholesky import (
 )
 from ._polynomial import ChebyshevPolynomial as ChebyshevPolynomial
 from ._probed import Probed as Probed
+from ._relaxation import (
+    AbstractOmegas as AbstractOmegas,
+    AbstractRelaxation as AbstractRelaxation,
+    AroundYoung as AroundYoung,
+    OmegaInterval as OmegaInterval,
+    Young as Young,
+    YoungState as YoungState,
+)
+from ._relaxation_plan import (
+    ForwardSweep as ForwardSweep,
+    RelaxationPlan as RelaxationPlan,
+)
+from ._response_surface import (
+    ResponseSurface as ResponseSurface,
+    ResponseSurfaceState as ResponseSurfaceState,
+)
 from ._smoothers import (
     AbstractSmoother as AbstractSmoother,
     AbstractSmoothing as AbstractSmoothing,
@@ -62,7 +79,17 @@ from ._transfer import (
 )
 from ._triangular import (
     AbstractTriangularFactor as AbstractTriangularFactor,
+    AbstractTriangularPlan as AbstractTriangularPlan,
     AbstractTriangularSolve as AbstractTriangularSolve,
     JacobiSweeps as JacobiSweeps,
     LevelSchedule as LevelSchedule,
+)
+from ._tsallis_inf import (
+    AbstractTsallisNewton as AbstractTsallisNewton,
+    MonotoneNewton as MonotoneNewton,
+    PublishedNewton as PublishedNewton,
+    TsallisINF as TsallisINF,
+    TsallisINFContextual as TsallisINFContextual,
+    TsallisINFContextualState as TsallisINFContextualState,
+    TsallisINFState as TsallisINFState,
 )

@@ -28,11 +28,19 @@ def host_matrix(
     definite A.
     """
     name = type(builder).__name__
+    advice = (
+        f"Build M = {name}(...).build(A) outside of jit (vmap, grad) and pass M as the "
+        "preconditioner."
+    )
+    return known_matrix(name, operator, advice)
+
+
+def known_matrix(name: str, operator: lx.AbstractLinearOperator, advice: str) -> Matrix:
+    """`host_matrix` for whoever has this name and gives this advice to tracers."""
     if any(isinstance(leaf, Tracer) for leaf in jtu.tree_leaves(operator)):
         raise TypeError(
             f"operator: {name} is set up on the host and needs A's entries, which are "
-            f"traced here. Build M = {name}(...).build(A) outside of jit (vmap, grad) "
-            "and pass M as the preconditioner."
+            f"traced here. {advice}"
         )
     matrix = to_scipy(operator)
     if matrix.shape[0] != matrix.shape[1]:

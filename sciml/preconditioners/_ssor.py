@@ -1,24 +1,25 @@
 """Symmetric successive over-relaxation."""
 
-import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import equinox as eqx
-import jax.flatten_util as jfu
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, Inexact
+from jaxtyping import Array
 
-from ..linear import AbstractPreconditioner, SymmetricOperator, estimate_spectrum
+from ..linear import (
+    AbstractPreconditioner,
+    SymmetricOperator,
+    _tree as tree,
+    estimate_spectrum,
+)
 from ..linear._spectrum import random_vector, unit_diagonal
 from ..linear._tree import Vector
-from ._host import Matrix, flat_operator, host_matrix
-from ._triangular import (
-    AbstractTriangularFactor,
-    AbstractTriangularSolve,
-    LevelSchedule,
-)
+from ._host import Matrix, host_matrix
+from ._relaxation_plan import RelaxationPlan
+from ._triangular import AbstractTriangularSolve, LevelSchedule
 
 # Enough for the smallest eigenvalue of a 256² Laplacian to a tenth.
 _NUM_STEPS = 200
@@ -89,9 +90,9 @@ class SSOR(AbstractPreconditioner):
         if omega is None:
             omega = 1.0
             if is_consistently_ordered(matrix):
-                mu, mode = _jacobi_spectrum(operator)
-                omega = young_omega(float(mu))
-        return self._operator(operator, matrix, omega, mode)
+                mu, mode = jacobi_spectrum(operator)
+                omega = young_omega(mu)
+        return self._operator(operator, omega, mode)
 
     def update(
         self, preconditioner: SymmetricOperator, operator: lx.AbstractLinearOperator
@@ -104,47 +105,35 @@ class SSOR(AbstractPreconditioner):
         - `operator`: the new A, of the same structure. The order of its unknowns is
             not checked again.
         """
-        previous = getattr(preconditioner.function, "function", None)
-        if not isinstance(previous, _Sweeps):
+        previous = getattr(preconditioner, "function", None)
+        if not isinstance(previous, _Following):
             raise TypeError("preconditioner: expected what SSOR.build returned.")
         if self.omega is not None or previous.mode is None:
             return self.build(operator)
-        matrix = host_matrix(self, operator)
-        vector = np.asarray(previous.mode)
-        root = np.sqrt(matrix.diagonal().real)
-        image = vector - (matrix @ (vector / root)) / root
-        mu = float(np.linalg.norm(image))
-        mode = image / mu if mu > 0 else vector
-        return self._operator(operator, matrix, young_omega(mu), mode)
+        mu, mode = power_step(previous.mode, operator)
+        return self._operator(operator, young_omega(mu), mode)
 
-    def _operator(self, operator, matrix: Matrix, omega: float, mode):
-        import scipy.sparse as sp
-
-        diagonal = matrix.diagonal()
-        lower = (omega * sp.tril(matrix, -1) + sp.diags_array(diagonal)).tocsr()
-        lower.sort_indices()
-        sweeps = _Sweeps(
-            self.solve.build(lower, matrix.dtype),
-            jnp.asarray(omega * (2 - omega) * diagonal, matrix.dtype),
-            None if mode is None else jnp.asarray(mode, matrix.dtype),
+    def _operator(self, operator, omega, mode: Vector | None) -> SymmetricOperator:
+        M = RelaxationPlan(operator, self.solve).ssor(operator, omega)
+        return SymmetricOperator(
+            _Following(M.function, mode), M.in_structure(), M.tags, M.facts
         )
-        facts = {"omega": jnp.asarray(omega, diagonal.real.dtype)}
-        return flat_operator(sweeps, operator, facts)
 
 
-class _Sweeps(eqx.Module):
-    factor: AbstractTriangularFactor
-    weights: Inexact[Array, " n"]
-    mode: Inexact[Array, " n"] | None
+class _Following(eqx.Module):
+    """The sweeps, and what `update` goes on from."""
+
+    sweeps: Callable[[Vector], Vector]
+    mode: Vector | None
 
     def __call__(self, vector):
-        return self.factor.adjoint_solve(self.weights * self.factor.solve(vector))
+        return self.sweeps(vector)
 
 
-def young_omega(mu: float) -> float:
+def young_omega(mu: Array) -> Array:
     """The best relaxation of a consistently ordered matrix of Jacobi radius μ < 1."""
     # (At μ = 1, a singular matrix, it would be 2.)
-    return min(2 / (1 + math.sqrt(max(1 - mu**2, 0.0))), 1.999)
+    return jnp.minimum(2 / (1 + jnp.sqrt(jnp.maximum(1 - mu**2, 0.0))), 1.999)
 
 
 def is_consistently_ordered(matrix: Matrix) -> bool:
@@ -184,10 +173,22 @@ def is_consistently_ordered(matrix: Matrix) -> bool:
 
 
 @eqx.filter_jit
-def _jacobi_spectrum(operator: lx.AbstractLinearOperator) -> tuple[Array, Vector]:
+def jacobi_spectrum(operator: lx.AbstractLinearOperator) -> tuple[Array, Vector]:
     """ρ(I − D⁻¹A) of a consistently ordered A, and its eigenvector, scaled by √D."""
     # There the spectrum of I − D⁻¹A is symmetric to zero.
     spectrum = estimate_spectrum(
         unit_diagonal(operator), random_vector(operator), num_steps=_NUM_STEPS
     )
-    return 1 - spectrum.smallest, jfu.ravel_pytree(spectrum.vector)[0]
+    return 1 - spectrum.smallest, spectrum.vector
+
+
+@eqx.filter_jit
+def power_step(
+    mode: Vector, operator: lx.AbstractLinearOperator
+) -> tuple[Array, Vector]:
+    """μ and the mode after one product with I − D^{−½} A D^{−½}."""
+    image = tree.subtract(mode, unit_diagonal(operator)(mode))
+    mu = tree.norm(image)
+    # Where A is diagonal there is no mode; any will do to go on from.
+    inverse = 1 / jnp.where(mu > 0, mu, 1.0)
+    return mu, tree.where(mu > 0, tree.scale(inverse, image), mode)

@@ -24,11 +24,29 @@ class AbstractTriangularSolve(eqx.Module):
     """Describes how systems with a triangular factor L are solved."""
 
     @abc.abstractmethod
+    def plan(self, lower: Matrix) -> "AbstractTriangularPlan":
+        """What the positions of L's entries decide, for any values of theirs.
+
+        `lower` is a SciPy CSR matrix with sorted indices and a full diagonal. Host
+        only.
+        """
+
     def build(self, lower: Matrix, dtype: Any) -> "AbstractTriangularFactor":
         """L, a SciPy CSR matrix with sorted indices and a full diagonal, on the device.
 
         Host only.
         """
+        return self.plan(lower).factor(jnp.asarray(lower.data, dtype))
+
+
+class AbstractTriangularPlan(eqx.Module):
+    """Makes a factor from values, which may be traced."""
+
+    @abc.abstractmethod
+    def factor(
+        self, values: Inexact[Array, " num_entries"]
+    ) -> "AbstractTriangularFactor":
+        """L with these entries, in the order of the planned CSR matrix."""
 
 
 class AbstractTriangularFactor(eqx.Module):
@@ -70,16 +88,60 @@ class JacobiSweeps(AbstractTriangularSolve):
                 f"num_sweeps: expected an integer ≥ 0, got {self.num_sweeps}."
             )
 
-    def build(self, lower: Matrix, dtype: Any) -> "_SweptFactor":
-        """L on the device, as its diagonal and two sparse operators."""
+    def plan(self, lower: Matrix) -> "_SweptPlan":
+        """The diagonal and two sparse operators, without their values."""
         import scipy.sparse as sp
 
-        strict = sp.tril(lower, -1, format="csr")
-        inverse = jnp.asarray(1.0 / lower.diagonal(), dtype)
+        numbers = sp.csr_matrix(
+            (np.arange(1, lower.nnz + 1), lower.indices, lower.indptr), lower.shape
+        )
+        strict = sp.tril(numbers, -1, format="csr")
+        return _SweptPlan(
+            jnp.asarray(numbers.diagonal() - 1, jnp.int32),
+            _numbered(strict),
+            _numbered(strict.T.tocsr()),
+            self.num_sweeps,
+        )
+
+
+class _Numbered(eqx.Module):
+    """An operator that holds, in place of each value, its number; 0 for padding."""
+
+    numbers: lx.AbstractLinearOperator
+    rest: lx.AbstractLinearOperator
+
+    def filled(self, values: Vector) -> lx.AbstractLinearOperator:
+        """The operator with value k − 1 where number k is."""
+        padded = jnp.append(jnp.zeros_like(values[:1]), values)
+        leaves = jax.tree_util.tree_map(lambda index: padded[index], self.numbers)
+        return eqx.combine(leaves, self.rest)
+
+
+def _numbered(matrix: Matrix) -> _Numbered:
+    # Operators hold floating-point numbers, and single precision may be all there is:
+    # two halves are exact.
+    parts = []
+    for half in np.divmod(matrix.data, 4096):
+        copy = matrix.astype(np.float32)
+        copy.data = half.astype(np.float32)
+        parts.append(from_scipy(copy, dtype=np.float32))
+    high, rest = eqx.partition(parts[0], eqx.is_inexact_array)
+    low, _ = eqx.partition(parts[1], eqx.is_inexact_array)
+    join = lambda h, l: 4096 * h.astype(jnp.int32) + l.astype(jnp.int32)
+    return _Numbered(jax.tree_util.tree_map(join, high, low), rest)
+
+
+class _SweptPlan(AbstractTriangularPlan):
+    diagonal: Int32[Array, " n"]
+    strict: _Numbered
+    adjoint: _Numbered
+    num_sweeps: int = eqx.field(static=True)
+
+    def factor(self, values):
         return _SweptFactor(
-            inverse,
-            from_scipy(strict, dtype=dtype),
-            from_scipy(strict.conj().T.tocsr(), dtype=dtype),
+            1.0 / values[self.diagonal],
+            self.strict.filled(values),
+            self.adjoint.filled(jnp.conj(values)),
             self.num_sweeps,
         )
 
@@ -115,15 +177,58 @@ class LevelSchedule(AbstractTriangularSolve):
     Source: Saad, *Iterative Methods for Sparse Linear Systems*, §11.6.3.
     """
 
-    def build(self, lower: Matrix, dtype: Any) -> "_ScheduledFactor":
-        """L on the device, as the steps of both loops."""
+    def plan(self, lower: Matrix) -> "_ScheduledPlan":
+        """The steps of both loops, without their values."""
+        import scipy.sparse as sp
+
         size = lower.shape[0]
+        numbers = sp.csr_matrix(
+            (np.arange(lower.nnz), lower.indices, lower.indptr), lower.shape
+        )
         # Reversing rows and columns makes the adjoint lower triangular again.
-        adjoint = lower.conj().T.tocsr()[::-1][:, ::-1].tocsr()
+        adjoint = numbers.T.tocsr()[::-1][:, ::-1].tocsr()
         adjoint.sort_indices()
         natural = np.arange(size)
+        return _ScheduledPlan(
+            _schedule(numbers, natural), _schedule(adjoint, natural[::-1])
+        )
+
+
+class _Schedule(eqx.Module):
+    """The steps of a lower triangular solve; unknowns are numbered by level.
+
+    `entries` and `diagonal` say which of L's values stand where; those beyond the last
+    are padding, and zero.
+    """
+
+    entries: Int32[Array, "steps width lanes"]
+    diagonal: Int32[Array, "steps lanes"]
+    columns: Int32[Array, "steps width lanes"]
+    rows: Int32[Array, "steps lanes"]
+    starts: Int32[Array, " steps"]
+    positions: Int32[Array, " n"]
+
+    def loop(self, values: Vector) -> "_Loop":
+        """The loop for L with these values."""
+        take = lambda index, fill: values.at[index].get(mode="fill", fill_value=fill)
+        live = self.diagonal < values.size
+        return _Loop(
+            take(self.entries, 0),
+            self.columns,
+            jnp.where(live, 1.0 / take(self.diagonal, 1), 0.0),
+            self.rows,
+            self.starts,
+            self.positions,
+        )
+
+
+class _ScheduledPlan(AbstractTriangularPlan):
+    forward: _Schedule
+    backward: _Schedule
+
+    def factor(self, values):
         return _ScheduledFactor(
-            _loop(lower, natural, dtype), _loop(adjoint, natural[::-1], dtype)
+            self.forward.loop(values), self.backward.loop(jnp.conj(values))
         )
 
 
@@ -167,8 +272,11 @@ class _ScheduledFactor(AbstractTriangularFactor):
         return self.backward(vector)
 
 
-def _loop(lower: Matrix, numbers: np.ndarray, dtype: Any) -> _Loop:
-    """The loop for a lower triangular matrix whose row i is component numbers[i]."""
+def _schedule(lower: Matrix, numbers: np.ndarray) -> _Schedule:
+    """The steps for a lower triangular matrix whose row i is component numbers[i].
+
+    The data of `lower` are the numbers of its entries.
+    """
     size = lower.shape[0]
     lengths = np.diff(lower.indptr) - 1
     level = _levels(lower)
@@ -190,27 +298,27 @@ def _loop(lower: Matrix, numbers: np.ndarray, dtype: Any) -> _Loop:
     lane = np.arange(size) - first[step]
 
     shape = (len(first), width, lanes)
-    values = np.zeros(shape, lower.dtype)
+    entries = np.full(shape, lower.nnz, np.int32)
     columns = np.zeros(shape, np.int32)
-    inverse = np.zeros((len(first), lanes), lower.dtype)
+    diagonal = np.full((len(first), lanes), lower.nnz, np.int32)
     rows = np.full((len(first), lanes), size, np.int32)
     last = lower.indptr[1:] - 1
-    inverse[step, lane] = 1.0 / lower.data[last[order]]
+    diagonal[step, lane] = lower.data[last[order]]
     rows[step, lane] = numbers[order]
     # Entries of the strict part: which row of the new order, and which slot of it.
     strict = np.delete(np.arange(lower.nnz), last)
     row = np.repeat(np.arange(size), lengths)
     slot = np.arange(len(strict)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     where = step[place[row]], slot, lane[place[row]]
-    values[where] = lower.data[strict]
+    entries[where] = lower.data[strict]
     columns[where] = place[lower.indices[strict]]
 
     positions = np.empty(size, np.int32)
     positions[numbers] = place
-    return _Loop(
-        jnp.asarray(values, dtype),
+    return _Schedule(
+        jnp.asarray(entries),
+        jnp.asarray(diagonal),
         jnp.asarray(columns),
-        jnp.asarray(inverse, dtype),
         jnp.asarray(rows),
         jnp.asarray(first, jnp.int32),
         jnp.asarray(positions),

@@ -15,6 +15,7 @@ from ._linear import Linear
 from ._neural_odes import NeuralODEs
 from ._products import Many, Products
 from ._recorder import Recorder
+from ._relaxation import Relaxation
 from ._report import Report
 from ._rollouts import Rollouts
 from ._surrogate_speed import SurrogateSpeed
@@ -25,6 +26,7 @@ BENCHMARKS = {
     "products": "A x for stencils, diagonals and padded rows, beside SciPy's CSR",
     "many": "64 right-hand sides at once, in units of one",
     "contraction": "error reduction per V-cycle against the grid size",
+    "relaxation": "SOR and SSOR-CG over sequences: bandits, Young's form, fixed omegas",
     "neural-odes": "penalties on the cost of a solve: accuracy, evaluations, times",
     "recorder": "what recording a solve costs, and a price on it; torch (--torch)",
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
@@ -46,6 +48,7 @@ _Benchmark = (
     | Annotated[Products, _called("products")]
     | Annotated[Many, _called("many")]
     | Annotated[Contraction, _called("contraction")]
+    | Annotated[Relaxation, _called("relaxation")]
     | Annotated[NeuralODEs, _called("neural-odes")]
     | Annotated[Recorder, _called("recorder")]
     | Annotated[DarcySmall, _called("darcy-small")]
