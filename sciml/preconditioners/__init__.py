@@ -8,7 +8,7 @@ from ._algebraic import (
     SmoothedAggregation as SmoothedAggregation,
 )
 from ._block_jacobi import BlockJacobi as BlockJacobi
-from ._cheb_cb import ChebCB as ChebCB, ChebCBState as ChebCBState
+from ._cheb_cb import ChebCB as ChebCB
 from ._coarse_operators import (
     AbstractCoarseOperator as AbstractCoarseOperator,
     Galerkin as Galerkin,
