@@ -8,7 +8,11 @@ from ._algebraic import (
     SmoothedAggregation as SmoothedAggregation,
 )
 from ._block_jacobi import BlockJacobi as BlockJacobi
-from ._cheb_cb import ChebCB as ChebCB, ChebCBState as ChebCBState
+from ._cheb_cb import (
+    ChebCB as ChebCB,
+    ChebCBFits as ChebCBFits,
+    ChebCBState as ChebCBState,
+)
 from ._coarse_operators import (
     AbstractCoarseOperator as AbstractCoarseOperator,
     Galerkin as Galerkin,
@@ -31,6 +35,8 @@ from ._relaxation import (
     AbstractOmegas as AbstractOmegas,
     AbstractRelaxation as AbstractRelaxation,
     AroundYoung as AroundYoung,
+    FixedOmega as FixedOmega,
+    FixedOmegaState as FixedOmegaState,
     OmegaInterval as OmegaInterval,
     Young as Young,
     YoungState as YoungState,
