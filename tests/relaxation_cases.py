@@ -10,6 +10,7 @@ import problems
 from sciml.preconditioners import (
     AroundYoung,
     ChebCB,
+    FixedOmega,
     PublishedNewton,
     ResponseSurface,
     TsallisINF,
@@ -25,6 +26,7 @@ METHODS = {
     "bins": TsallisINFContextual(INTERVAL, 3),
     "chebyshev": ChebCB(INTERVAL),
     "surface": ResponseSurface(INTERVAL),
+    "fixed": FixedOmega(1.3),
     "young": Young(),
     "around young": ResponseSurface(INTERVAL, num_features=4, omegas=AroundYoung()),
 }

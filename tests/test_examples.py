@@ -245,3 +245,15 @@ def test_data_parallel(capsys):
         assert numbers[f"{prefix}weight_difference"] < 1e-6
         assert numbers[f"{prefix}last_loss"] < numbers[f"{prefix}first_loss"]
     assert "8 devices" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_tune_relaxation(capsys):
+    numbers = run("tune_relaxation")
+    # 2,091 by Young's form, whatever the keys; the others draw.
+    assert abs(numbers["young"] - 2091) <= 5 and abs(numbers["fixed"] - 3337) <= 5
+    assert numbers["around_young"] < 1.03 * numbers["young"]
+    assert numbers["response_surface"] < 1.06 * numbers["young"]
+    assert numbers["response_surface"] < numbers["cheb_cb"] < numbers["fixed"]
+    assert 1 <= numbers["omega_by_hand"] < 1.6
+    assert "steps of CG" in capsys.readouterr().out

@@ -23,9 +23,12 @@ from relaxation_cases import (
 )
 
 import sciml
+from problems.bench import bench_relaxation
+from problems.bench._relaxation import _shifted
 from sciml.preconditioners import (
     AroundYoung,
     ChebCB,
+    FixedOmega,
     OmegaInterval,
     RelaxationPlan,
     ResponseSurface,
@@ -235,6 +238,7 @@ def test_mistakes():
         eqx.filter_jit(Young().init)(A)
     for make, message in (
         (lambda: OmegaInterval(1.0, 2.0), "0 < lower < upper < 2"),
+        (lambda: FixedOmega(2.0), "omega: expected a number between 0 and 2"),
         (lambda: AroundYoung(1.0), "ratio: expected a number above 1"),
         (lambda: TsallisINF(1), "num_arms: expected at least 2, got 1"),
         (lambda: TsallisINFContextual((1.0, 1.0)), "interval: expected two finite"),
@@ -246,3 +250,36 @@ def test_mistakes():
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+# --- the benchmark --------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_benchmark():
+    rows = bench_relaxation(intervals=(8,), steps=60, seeds=1)
+    assert {row["sequence"] for row in rows} == {"heat 8", "low", "high"}
+    by_name = {(row["sequence"], row["method"]): row for row in rows}
+    for (sequence, _), row in by_name.items():
+        young = by_name[sequence, "Young"]["total"]
+        assert row["of_young"] == row["total"] / young and row["failures"] == 0
+        assert row["rerun"] is None and row["run_time"] > 0
+    # Gauss-Seidel and the best fixed ω of these matrices, on average of 5000.
+    assert 200 < by_name["low", "omega 1.0"]["total"] / 60 < 350
+    assert 50 < by_name["low", "omega 1.6"]["total"] / 60 < 80
+    fixed = [row["total"] for row in rows if row["method"].startswith("omega")]
+    assert len(fixed) == 3 * 8 and len(rows) == 3 * (8 + 10) + 1
+
+
+@pytest.mark.parametrize("kind", ["low", "high"])
+def test_the_shifted_systems(kind):
+    """A + cI with a context that is c, and right-hand sides that are short enough."""
+    sequence = _shifted(kind)
+    keys = jr.split(jr.key(0), 500)
+    A, b, contexts = jax.vmap(lambda k: sequence.system(0, sequence.start, k))(keys)
+    assert (jnp.linalg.norm(b, axis=1) <= 10).all()
+    assert contexts.min() >= -0.15 and contexts.max() <= 0.45
+    # Means of Beta variables, and what is left of A once c is taken off.
+    assert abs(contexts.mean() - (-0.15 + 0.6 * 0.25)) < 0.02
+    main = A.values[:, A.offsets.index(0)] - contexts[:, None]
+    np.testing.assert_allclose(main, 4.0, rtol=1e-12)

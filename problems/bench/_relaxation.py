@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array
 
 import sciml
 from sciml.linear import DiagonalsOperator, Stationary, from_scipy
@@ -18,6 +18,7 @@ from sciml.preconditioners import (
     AbstractRelaxation,
     AroundYoung,
     ChebCB,
+    FixedOmega,
     PublishedNewton,
     RelaxationPlan,
     ResponseSurface,
@@ -42,31 +43,6 @@ _RERUN = {
     "ChebCB": (24928, 35542, 52005),
 }
 _INTERVALS = (25, 50, 100)
-
-
-class _Fixed(AbstractRelaxation[Array]):
-    """The same ω for all: the state, so that one program serves every value."""
-
-    value: float
-
-    def init(self, operator: lx.AbstractLinearOperator | None = None) -> Array:
-        del operator
-        return jnp.asarray(self.value)
-
-    def choose(
-        self,
-        state: Array,
-        context: ArrayLike | None = None,
-        operator: lx.AbstractLinearOperator | None = None,
-        *,
-        key: Array,
-    ) -> tuple[Float[Array, ""], Array]:
-        del context, operator, key
-        return state, state
-
-    def update(self, state: Array, num_steps: ArrayLike) -> Array:
-        del num_steps
-        return state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +104,10 @@ def bench_relaxation(
         young, programs = None, {}
         for name, method in _methods(sequence).items():
             state = () if method is None else method.init(A)
-            kind = "fixed" if isinstance(method, _Fixed) else name
+            kind = "fixed" if isinstance(method, FixedOmega) else name
             if kind not in programs:
                 programs[kind] = _program(sequence, plan, method, state, steps)
-            draws = not isinstance(method, Young | _Fixed | None)
+            draws = not isinstance(method, Young | FixedOmega | None)
             keys = map(jr.key, range(seed, seed + (seeds if draws else 1)))
             runs = [_run(programs[kind], state, key) for key in keys]
             totals = [run["total"] for run in runs]
@@ -160,7 +136,7 @@ def _methods(sequence: _Sequence) -> dict[str, AbstractRelaxation | None]:
     methods: dict[str, AbstractRelaxation | None] = {"Young": Young()}
     if sequence.name.startswith("heat"):
         methods["CG"] = None
-    methods |= {f"omega {value}": _Fixed(value) for value in _FIXED}
+    methods |= {f"omega {value}": FixedOmega(value) for value in _FIXED}
     return methods | {
         "Tsallis-INF (published)": TsallisINF(newton=published),
         "Tsallis-INF": TsallisINF(),

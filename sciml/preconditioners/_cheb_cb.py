@@ -12,34 +12,37 @@ from jaxtyping import Array, ArrayLike, Float, Int32, PRNGKeyArray
 
 from .._registry import register
 from ._box_least_squares import box_least_squares, least_norm_solution
-from ._relaxation import (
-    AbstractOmegas,
-    AbstractRelaxation,
-    OmegaInterval,
-    chebyshev,
-    checked_interval,
-    chosen_loss,
-    draw,
-)
+from ._relaxation import AbstractOmegas, AbstractRelaxation, OmegaInterval
+from ._rounds import chebyshev, checked_interval, chosen_loss, draw
 
 
 @register
-class ChebCBState(eqx.Module):
-    """What ChebCB knows.
+class ChebCBFits(eqx.Module):
+    """The arms' least-squares fits, one along the first axis for each.
 
-    Per arm the triangular factor of its least-squares problem, [R | z] of shape
-    `(num_features, num_features + 1)` with R θ ≈ z in units of steps, and the squared
-    residual beyond it; the coefficients θ in units of `scale`; the largest and the
-    smallest loss; the squared errors of predictions; the last choice.
+    `factors` are triangles [R | z] of shape `(num_features, num_features + 1)` with
+    R θ ≈ z in steps, `remainders` the squared residuals beyond them; `coefficients`, θ,
+    and `residuals` are in units of `scale`.
     """
 
     factors: Float[Array, "*batch d m width"]
     remainders: Float[Array, "*batch d"]
     coefficients: Float[Array, "*batch d m"]
     residuals: Float[Array, "*batch d"]
+    scale: Float[Array, "*batch"]
+
+
+@register
+class ChebCBState(eqx.Module):
+    """What ChebCB knows.
+
+    The fits; the largest and the smallest loss; the sum of squared errors of
+    predictions; the last choice and its features.
+    """
+
+    fits: ChebCBFits
     largest: Float[Array, "*batch"]
     smallest: Float[Array, "*batch"]
-    scale: Float[Array, "*batch"]
     errors: Float[Array, "*batch"]
     num_rounds: Int32[Array, "*batch"]
     arm: Int32[Array, "*batch"]
@@ -102,13 +105,15 @@ class ChebCB(AbstractRelaxation[ChebCBState]):
         d, m = self.num_arms, self.num_features
         zero, count = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
         return ChebCBState(
-            factors=jnp.zeros((d, m, m + 1), dtype),
-            remainders=jnp.zeros(d, dtype),
-            coefficients=jnp.zeros((d, m), dtype),
-            residuals=jnp.zeros(d, dtype),
+            fits=ChebCBFits(
+                factors=jnp.zeros((d, m, m + 1), dtype),
+                remainders=jnp.zeros(d, dtype),
+                coefficients=jnp.zeros((d, m), dtype),
+                residuals=jnp.zeros(d, dtype),
+                scale=zero + 1,
+            ),
             largest=zero - jnp.inf,
             smallest=zero + jnp.inf,
-            scale=zero + 1,
             errors=zero,
             num_rounds=count,
             arm=count,
@@ -125,7 +130,7 @@ class ChebCB(AbstractRelaxation[ChebCBState]):
         key: PRNGKeyArray,
     ) -> tuple[Float[Array, ""], ChebCBState]:
         """Draw an arm by its prediction for the context."""
-        dtype = state.coefficients.dtype
+        dtype = state.errors.dtype
         features = chebyshev(context, self.interval, self.num_features, dtype)
         arm = draw(key, self.probabilities(state, features))
         omegas = self.omegas.follow(state.omegas, operator)
@@ -135,13 +140,13 @@ class ChebCB(AbstractRelaxation[ChebCBState]):
 
     def update(self, state: ChebCBState, num_steps: ArrayLike) -> ChebCBState:
         """Add the loss to the arm's fit; fit all arms anew where the scale changes."""
-        dtype = state.coefficients.dtype
+        dtype = state.errors.dtype
         loss = chosen_loss(num_steps, dtype)
-        arm, features = state.arm, state.features
-        predicted = state.coefficients[arm] @ features
-        factor, left = _add_row(state.factors[arm], features, loss - 1)
-        factors = state.factors.at[arm].set(factor)
-        remainders = state.remainders.at[arm].add(left**2)
+        arm, features, fits = state.arm, state.features, state.fits
+        predicted = fits.coefficients[arm] @ features
+        factor, left = _add_row(fits.factors[arm], features, loss - 1)
+        factors = fits.factors.at[arm].set(factor)
+        remainders = fits.remainders.at[arm].add(left**2)
         largest = jnp.maximum(state.largest, loss)
         smallest = jnp.minimum(state.smallest, loss)
         slope, norm, scale = self._constants(largest, smallest)
@@ -156,22 +161,18 @@ class ChebCB(AbstractRelaxation[ChebCBState]):
         def one():
             theta, residual = fit((factor, remainders[arm]))
             return (
-                state.coefficients.at[arm].set(theta),
-                state.residuals.at[arm].set(residual),
+                fits.coefficients.at[arm].set(theta),
+                fits.residuals.at[arm].set(residual),
             )
 
         coefficients, residuals = jax.lax.cond(
-            scale == state.scale, one, lambda: jax.lax.map(fit, (factors, remainders))
+            scale == fits.scale, one, lambda: jax.lax.map(fit, (factors, remainders))
         )
         return dataclasses.replace(
             state,
-            factors=factors,
-            remainders=remainders,
-            coefficients=coefficients,
-            residuals=residuals,
+            fits=ChebCBFits(factors, remainders, coefficients, residuals, scale),
             largest=largest,
             smallest=smallest,
-            scale=scale,
             errors=state.errors + error**2,
             num_rounds=state.num_rounds + 1,
         )
@@ -186,9 +187,9 @@ class ChebCB(AbstractRelaxation[ChebCBState]):
         slope, _, scale = self._constants(state.largest, state.smallest)
         # How far a polynomial of this degree is from a Lipschitz function.
         alpha = (np.pi + 2 / np.pi * np.log(2 * m + 1)) / (2 * (m + 1)) * slope / scale
-        regret = state.errors - jnp.sum(state.residuals) + 2 * alpha**2 * t
+        regret = state.errors - jnp.sum(state.fits.residuals) + 2 * alpha**2 * t
         eta = 2 * t * jnp.sqrt(d * t / jnp.where(regret > 0, regret, 1.0))
-        predicted = state.coefficients @ features
+        predicted = state.fits.coefficients @ features
         gap = predicted - jnp.min(predicted)
         p = 1 / (d + jnp.where((regret > 0) & (t > 0), eta, 0.0) * gap)
         best = jnp.argmin(predicted)

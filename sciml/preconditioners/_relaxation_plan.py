@@ -68,6 +68,7 @@ class RelaxationPlan(eqx.Module):
     # Which of A's numbers, flattened and joined, an entry of its lower triangle is.
     sources: Int32[Array, " num_entries"]
     strict: Bool[Array, " num_entries"]
+    diagonal: Int32[Array, " n"]
     shapes: tuple = eqx.field(static=True)
 
     def __init__(
@@ -81,7 +82,9 @@ class RelaxationPlan(eqx.Module):
         rows = np.repeat(np.arange(lower.shape[0]), np.diff(lower.indptr))
         self.triangle = (LevelSchedule() if solve is None else solve).plan(lower)
         self.sources = jnp.asarray(sources, jnp.int32)
-        self.strict = jnp.asarray(lower.indices < rows)
+        strict = lower.indices < rows
+        self.strict = jnp.asarray(strict)
+        self.diagonal = jnp.asarray(np.flatnonzero(~strict), jnp.int32)
         self.shapes = _shapes(operator)
 
     def ssor(
@@ -134,10 +137,7 @@ class RelaxationPlan(eqx.Module):
         omega = omega.astype(jnp.finfo(values.dtype).dtype)
         scaled = omega.astype(values.dtype) * values
         lower = jnp.where(self.strict, scaled, values)
-        # (CSR order: the diagonal's entries stand at the ends of their rows.)
-        size = operator.in_size()
-        places = jnp.nonzero(~self.strict, size=size)[0]
-        return self.triangle.factor(lower), values[places], omega
+        return self.triangle.factor(lower), values[self.diagonal], omega
 
 
 class _Sweeps(eqx.Module):

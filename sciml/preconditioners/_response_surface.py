@@ -11,14 +11,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .._registry import register
-from ._relaxation import (
-    AbstractOmegas,
-    AbstractRelaxation,
-    OmegaInterval,
-    chebyshev,
-    checked_interval,
-    chosen_loss,
-)
+from ._relaxation import AbstractOmegas, AbstractRelaxation, OmegaInterval
+from ._rounds import chebyshev, checked_interval, chosen_loss
 
 # Deviations of log(steps): of what is common to all arms and contexts, of what is
 # common to the arms of a context, and of an observation; a count is also rounded.

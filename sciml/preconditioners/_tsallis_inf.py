@@ -11,10 +11,8 @@ import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, Int32, PRNGKeyArray
 
 from .._registry import register
-from ._relaxation import (
-    AbstractOmegas,
-    AbstractRelaxation,
-    OmegaInterval,
+from ._relaxation import AbstractOmegas, AbstractRelaxation, OmegaInterval
+from ._rounds import (
     checked_interval,
     chosen_loss,
     draw,
