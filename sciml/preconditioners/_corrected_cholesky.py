@@ -113,8 +113,8 @@ class CorrectedCholesky(AbstractPreconditioner):
         dtype = self.network.dtype
         root = jnp.sqrt(graph.diagonal)
         unit = start / root[None]
-        both = unit + jnp.where(graph.strictly_lower, 0.0, graph.mirrored(unit))
-        both = both.at[0].set(unit[0])
+        upper = graph.live & ~graph.strictly_lower & ~graph.on_diagonal
+        both = unit + jnp.where(upper, graph.mirrored(unit), 0.0)
         side = graph.strictly_lower.astype(unit.dtype)
         edges = jnp.stack([both, graph.unit_diagonal(), side], -1)
         sums = jnp.sum(graph.values, axis=0) / graph.diagonal
@@ -123,4 +123,5 @@ class CorrectedCholesky(AbstractPreconditioner):
         pivots = start[0] * jnp.exp(bounded(o[0], math.log(_MAX_PIVOT_CHANGE)))
         lower = jnp.where(graph.strictly_lower, start + o * root[None], 0.0)
         sums = jnp.sum(jnp.where(graph.strictly_lower, jnp.abs(start), 0.0), axis=0)
-        return capped(lower, jnp.maximum(pivots, sums)).at[0].set(pivots)
+        lower = capped(lower, jnp.maximum(pivots, sums))
+        return jnp.where(graph.on_diagonal, pivots[None], lower)

@@ -43,7 +43,12 @@ class MatrixGraph(eqx.Module):
     @property
     def live(self) -> Bool[Array, "width n"]:
         """Which slots hold entries; those of the diagonal do."""
-        return (self.values != 0).at[0].set(True)
+        return (self.values != 0) | self.on_diagonal
+
+    @property
+    def on_diagonal(self) -> Bool[Array, "width 1"]:
+        """Which slots hold the diagonal, the same in all rows."""
+        return jnp.arange(self.columns.shape[0], dtype=jnp.int32)[:, None] == 0
 
     @property
     def coupled(self) -> Bool[Array, " n"]:

@@ -180,7 +180,8 @@ class NeuralFactor(AbstractPreconditioner):
         unit = jnp.sum(jnp.abs(vector)).astype(values) / diagonal
         guess = unit * self.guess(x)[:, 0].astype(values)
         # (What fills a system up is no part of it.)
-        return lower.at[0].set(root), jnp.where(coupled, guess, vector.astype(values))
+        factor = jnp.where(graph.on_diagonal, root[None], lower)
+        return factor, jnp.where(coupled, guess, vector.astype(values))
 
 
 class LocatedFactor(AbstractPreconditioner):

@@ -123,8 +123,9 @@ class SparseApproximateInverse(AbstractPreconditioner):
         nodes = jnp.stack([signed, row_sums / bound], -1).astype(dtype)
         logs = jnp.log(graph.diagonal)
         ratio = jnp.tanh((graph.neighbours(logs) - logs[None]) / 2)
-        first = jnp.zeros_like(scaled).at[0].set(1.0)
-        edges = jnp.stack([scaled, jnp.where(live, ratio, 0.0), first], -1)
+        first = graph.on_diagonal.astype(scaled.dtype)
+        mark = jnp.broadcast_to(first, scaled.shape)
+        edges = jnp.stack([scaled, jnp.where(live, ratio, 0.0), mark], -1)
         x, e = self.network(graph, nodes, edges.astype(dtype))
         learned = bounded(self.head(e, *on_edges(graph, x))[:, :, 0], _MAX_LEARNED)
         return first + (learned.astype(scaled.dtype) - 4.0 / (3.0 * bound)) * scaled
