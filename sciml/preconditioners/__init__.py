@@ -18,14 +18,34 @@ from ._coarse_operators import (
     Galerkin as Galerkin,
     Rediscretised as Rediscretised,
 )
+from ._corrected_cholesky import CorrectedCholesky as CorrectedCholesky
 from ._direct import DirectFactorisation as DirectFactorisation
+from ._factor_loss import FactorResidual as FactorResidual
 from ._fallback import Fallback as Fallback
 from ._fast_diagonalisation import FastDiagonalisation as FastDiagonalisation
 from ._fast_poisson import FastPoisson as FastPoisson
 from ._fsai import FSAI as FSAI
 from ._incomplete_cholesky import IncompleteCholesky as IncompleteCholesky
+from ._inverse_losses import (
+    InverseResidual as InverseResidual,
+    UnrolledCG as UnrolledCG,
+)
 from ._jacobi import Jacobi as Jacobi
+from ._learned_multigrid import LearnedMultigrid as LearnedMultigrid
+from ._learned_smoother import LearnedChebyshev as LearnedChebyshev
+from ._learned_transfer import LearnedTransfer as LearnedTransfer
+from ._local_network import LocalNetwork as LocalNetwork
 from ._multigrid import Multigrid as Multigrid
+from ._neural_factor import LocatedFactor as LocatedFactor, NeuralFactor as NeuralFactor
+from ._packed_stencils import (
+    PackedStencils as PackedStencils,
+    pack_stencils as pack_stencils,
+)
+from ._packed_systems import (
+    PackedSystem as PackedSystem,
+    PackedSystems as PackedSystems,
+    pack_systems as pack_systems,
+)
 from ._pivoted_cholesky import (
     RandomisedPivotedCholesky as RandomisedPivotedCholesky,
 )
@@ -56,6 +76,7 @@ from ._smoothers import (
     DampedJacobi as DampedJacobi,
     SmoothableMatrix as SmoothableMatrix,
 )
+from ._sparse_inverse import SparseApproximateInverse as SparseApproximateInverse
 from ._ssor import SSOR as SSOR
 from ._transfer import (
     AbstractTransfer as AbstractTransfer,
