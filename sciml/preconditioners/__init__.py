@@ -18,6 +18,12 @@ from ._coarse_operators import (
     Galerkin as Galerkin,
     Rediscretised as Rediscretised,
 )
+from ._coarsening import (
+    AbstractCoarsening as AbstractCoarsening,
+    BySpacing as BySpacing,
+    ByStrength as ByStrength,
+    SemiCoarsening as SemiCoarsening,
+)
 from ._corrected_cholesky import CorrectedCholesky as CorrectedCholesky
 from ._direct import DirectFactorisation as DirectFactorisation
 from ._factor_loss import FactorResidual as FactorResidual

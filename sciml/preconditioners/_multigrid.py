@@ -1,5 +1,6 @@
 """Geometric multigrid as a preconditioner: one symmetric V-cycle."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -10,8 +11,7 @@ import jax.tree_util as jtu
 import lineax as lx
 from jaxtyping import Array, Float
 
-from ..grids import Coarsening, Grid, Interpolation, Periodic, SymmetricStencil
-from ..grids._alignment import coarse_alignment
+from ..grids import Interpolation, SymmetricStencil
 from ..linear import (
     AbstractLevel,
     AbstractPreconditioner,
@@ -20,6 +20,7 @@ from ..linear import (
     v_cycle,
 )
 from ._coarse_operators import AbstractCoarseOperator, Galerkin
+from ._coarsening import AbstractCoarsening, BySpacing, coarsened
 from ._smoothers import AbstractSmoother, AbstractSmoothing, Chebyshev
 from ._suitability import suitability
 from ._transfer import AbstractTransfer, OperatorDependent
@@ -142,7 +143,8 @@ class Multigrid(AbstractPreconditioner):
     Coarse nodes are every second node, aligned to the Dirichlet boundary, for any grid
     size and any mixture of boundary conditions; axes with a finer spacing are
     coarsened first. The defaults make the number of CG steps nearly independent of
-    the grid and of jumps in the coefficient.
+    the grid and of jumps in the coefficient; for anisotropic ones give
+    `coarsening=ByStrength()`.
 
     The set-up is jittable and vmappable (it runs on the device) and costs about as
     much as three V-cycles in two dimensions.
@@ -156,6 +158,8 @@ class Multigrid(AbstractPreconditioner):
     - `coarse_operator`: `Galerkin()` (default) or `Rediscretised()`.
     - `max_coarse_size`: the level with at most so many unknowns is solved exactly.
         Default 50: 7×7 nodes.
+    - `coarsening`: which axes are coarsened on which level. `BySpacing()` (default),
+        `ByStrength()`, which reads A on the host, or `SemiCoarsening(delays)`.
     - `cycle_dtype`: the precision of the V-cycle. Default `jnp.float32`, under a
         float64 A too: that halves the memory traffic of each application, while the
         set-up, CG and its residuals stay in float64, and so does what it converges to.
@@ -193,6 +197,12 @@ class Multigrid(AbstractPreconditioner):
     coarse_operator: AbstractCoarseOperator = Galerkin()
     max_coarse_size: int = eqx.field(static=True, default=50)
     cycle_dtype: Any = eqx.field(static=True, default=jnp.float32)
+    coarsening: AbstractCoarsening = BySpacing()
+
+    @property
+    def on_host(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the coarsening reads A's entries."""
+        return self.coarsening.on_host
 
     def build(self, operator: lx.AbstractLinearOperator) -> SymmetricOperator:
         """The V-cycle for this operator, as a lineax operator."""
@@ -201,7 +211,9 @@ class Multigrid(AbstractPreconditioner):
                 "operator: Multigrid needs to know the grid and takes a "
                 f"sciml.linear.StencilOperator, got {type(operator).__name__}."
             )
-        cycle, facts = _set_up(self, operator)
+        decided = self.coarsening.decide(operator)
+        builder = dataclasses.replace(self, coarsening=decided)
+        cycle, facts = _set_up(builder, operator)
         return SymmetricOperator(
             cycle, operator.in_structure(), lx.positive_semidefinite_tag, facts
         )
@@ -215,9 +227,9 @@ class Multigrid(AbstractPreconditioner):
         if smoother is None:
             smoother = Chebyshev(3 if grid.ndim == 3 else 2)
         levels = []
-        spacing = grid.spacing
+        spacing = self.coarsening.spacing(operator)
         while math.prod(stencil.shape) > self.max_coarse_size:
-            coarsening = _coarsening(stencil, grid, spacing)
+            coarsening = coarsened(stencil, grid, spacing)
             if coarsening.num_coarse == stencil.shape:
                 break
             interpolation = self.transfer.build(stencil, coarsening, grid.boundary)
@@ -235,7 +247,7 @@ class Multigrid(AbstractPreconditioner):
 def _set_up(
     builder: Multigrid, operator: StencilOperator
 ) -> tuple[_Cycle | _RoundedCycle, dict[str, Array]]:
-    facts = suitability(operator.stencil, operator.grid)
+    facts = suitability(operator.stencil, builder.coarsening.spacing(operator))
     return _rounded(builder, operator), facts
 
 
@@ -255,27 +267,3 @@ def _rounded(builder: Multigrid, operator: StencilOperator) -> _Cycle | _Rounded
 def _cycle(builder: Multigrid, operator: StencilOperator) -> _Cycle:
     levels, coarsest = builder.hierarchy(operator)
     return _Cycle(levels, DenseSolve(coarsest, operator.constant_null_space))
-
-
-def _coarsening(
-    stencil: SymmetricStencil, grid: Grid, spacing: tuple[float, ...]
-) -> Coarsening:
-    """Every second node along the axes whose spacing is (nearly) the smallest.
-
-    Point smoothers only smooth along strong couplings, and those go with 1/h².
-    """
-    starts: list[int | None] = [None] * grid.ndim
-    # Below these sizes an axis has nothing left to coarsen (or, periodic, its two
-    # neighbours would become one).
-    candidates = [
-        axis
-        for axis, n in enumerate(stencil.shape)
-        if n > (5 if isinstance(grid.boundary[axis][0], Periodic) else 2)
-    ]
-    if candidates:
-        finest = min(spacing[axis] for axis in candidates)
-        for axis in candidates:
-            if spacing[axis] <= 1.5 * finest:
-                start, _ = coarse_alignment(stencil.shape[axis], grid.boundary[axis])
-                starts[axis] = start
-    return Coarsening(stencil.shape, tuple(starts), stencil.periodic)

@@ -5,7 +5,7 @@ import itertools
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..grids import Grid, SymmetricStencil
+from ..grids import SymmetricStencil
 
 # Couplings of a node along one axis that differ by more are a jump that counts …
 _JUMP = 1e3
@@ -16,7 +16,9 @@ _MANY_JUMPS = 0.2
 _MANY_ANISOTROPIC = 0.5
 
 
-def suitability(stencil: SymmetricStencil, grid: Grid) -> dict[str, Array]:
+def suitability(
+    stencil: SymmetricStencil, spacing: tuple[float, ...]
+) -> dict[str, Array]:
     """What speaks against multigrid for this stencil, in a few passes over it.
 
     **Returns:** `jump_share`, the share of nodes whose couplings along one axis differ
@@ -36,14 +38,14 @@ def suitability(stencil: SymmetricStencil, grid: Grid) -> dict[str, Array]:
         # (A coupling of zero belongs to the boundary.)
         jumps = jumps | ((low > 0) & (high > _JUMP * low))
         mean = -(ahead + behind) * jnp.where(low > 0, 0.5, 1.0)
-        steps = [k * h for k, h in zip(offset, grid.spacing, strict=True)]
+        steps = [k * h for k, h in zip(offset, spacing, strict=True)]
         for i, a in enumerate(steps):
             for j, b in enumerate(steps[: i + 1]):
                 if a and b:
                     part = (a * b) * mean
                     moment[i, j] = moment[i, j] + part if (i, j) in moment else part
     stretched = jnp.zeros(stencil.shape, bool)
-    for i, j in itertools.combinations(range(grid.ndim), 2):
+    for i, j in itertools.combinations(range(len(spacing)), 2):
         # Eigenvalues of a 2 × 2 matrix differ by more than r where t² > (1 + r)²/r d.
         trace = moment[i, i] + moment[j, j]
         determinant = moment[i, i] * moment[j, j] - moment.get((j, i), 0.0) ** 2
