@@ -1,7 +1,7 @@
 """Which axes a multigrid level is coarsened along."""
 
 # Wrong arguments are the point here.
-# pyright: reportArgumentType=false
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
 import functools
 import math

@@ -22,6 +22,7 @@ from sciml.preconditioners import (
     LearnedMultigrid,
     LearnedTransfer,
     Multigrid,
+    PerLevel,
     UnrolledCG,
     pack_stencils,
 )
@@ -60,7 +61,11 @@ def test_definite_for_any_weights(ndim, shape, scale):
     )
     size = 3 if ndim < 3 else 20
     builder = LearnedMultigrid(
-        ndim, max_coarse_size=size, cycle_dtype=None, key=jr.key(0)
+        ndim,
+        transfer=LearnedTransfer(ndim, key=jr.key(1)),
+        max_coarse_size=size,
+        cycle_dtype=None,
+        key=jr.key(0),
     )
     builder = scrambled(builder, scale)
 
@@ -86,11 +91,15 @@ def test_classical_before_training(dtype):
     grid = Grid((20, 17))
     A = diffusion_operator(jnp.asarray(random_field((20, 17), 1e3, 1), dtype), grid)
     vector = jr.normal(jr.key(1), (20, 17), dtype)
-    for smoother, degree in ((None, None), (Chebyshev(3), 3)):
-        learned = LearnedMultigrid(2, degree=degree, key=jr.key(0)).build(A)
-        found, expected = (
-            M.mv(vector) for M in (learned, Multigrid(smoother).build(A))
-        )
+    smoothers = tuple(Chebyshev(d, 1 / (1 + d**2)) for d in (2, 3, 5))
+    for degrees, transfer in (
+        (None, None),
+        ((2,), LearnedTransfer(2, key=jr.key(1))),
+    ):
+        builder = LearnedMultigrid(2, degrees=degrees, transfer=transfer, key=jr.key(0))
+        assert builder.degrees == (degrees or (2, 3, 5))
+        classical = Multigrid(PerLevel(smoothers[: len(builder.degrees)]))
+        found, expected = (M.build(A).mv(vector) for M in (builder, classical))
         assert found.dtype == dtype
         np.testing.assert_allclose(found, expected, atol=2e-6 * jnp.max(expected))
 
@@ -98,7 +107,13 @@ def test_classical_before_training(dtype):
 def test_mirrored_and_turned_stencils_have_such_weights():
     """M of the transposed (mirrored) problem is M transposed (mirrored)."""
     field = random_field((15, 15), 1e2, 3)
-    builder = LearnedMultigrid(2, cycle_dtype=None, max_coarse_size=9, key=jr.key(0))
+    builder = LearnedMultigrid(
+        2,
+        transfer=LearnedTransfer(2, key=jr.key(1)),
+        cycle_dtype=None,
+        max_coarse_size=9,
+        key=jr.key(0),
+    )
     builder = scrambled(builder, 0.5)
     vector = np.asarray(jr.normal(jr.key(1), (15, 15)))
 
@@ -158,15 +173,19 @@ def test_training_through_cg(tmp_path):
     assert eqx.tree_equal(loaded, model)
 
     A, b = turned(31, 0.02, 0.7), jr.normal(jr.key(2), (31, 31))
-    steps = []
-    for preconditioner in (loaded, Multigrid()):
+    residuals = []
+    for preconditioner in (loaded, LearnedMultigrid(2, key=jr.key(0))):
         solution = sciml.linear_solve(
-            A, b, sciml.CG(rtol=1e-8), preconditioner=preconditioner
+            A,
+            b,
+            sciml.CG(rtol=1e-12, max_steps=6),
+            preconditioner=preconditioner,
+            throw=False,
         )
         residual = np.linalg.norm(b - A.mv(solution.value)) / np.linalg.norm(b)
-        assert residual <= 1e-8
-        steps.append(int(solution.stats["num_steps"]))
-    assert steps[0] < steps[1]
+        np.testing.assert_allclose(solution.stats["relative_residual"], residual)
+        residuals.append(residual)
+    assert residuals[0] < 0.9 * residuals[1]
 
 
 def test_wrong_arguments():
@@ -182,6 +201,8 @@ def test_wrong_arguments():
     line = diffusion_operator(1.0, Grid((63,)))
     with pytest.raises(ValueError, match="2 axes, the grid has 1"):
         LearnedMultigrid(2, key=key).build(line)
+    with pytest.raises(ValueError, match="ndim: expected 1, 2 or 3, got 4"):
+        LearnedMultigrid(4, key=key)
     with pytest.raises(TypeError, match="StencilOperator"):
         LearnedMultigrid(1, key=key).build(
             sciml.linear.from_scipy(sciml.linear.to_scipy(line))

@@ -80,6 +80,7 @@ from ._smoothers import (
     AbstractSmoothing as AbstractSmoothing,
     Chebyshev as Chebyshev,
     DampedJacobi as DampedJacobi,
+    PerLevel as PerLevel,
     SmoothableMatrix as SmoothableMatrix,
 )
 from ._sparse_inverse import SparseApproximateInverse as SparseApproximateInverse

@@ -11,6 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from .._serialisation import register
 from ..grids import Coarsening, Grid, Periodic, SymmetricStencil
 from ..grids._alignment import coarse_alignment
 from ..linear import StencilOperator
@@ -42,6 +43,7 @@ class AbstractCoarsening(eqx.Module):
         """A number for each axis; only their ratios matter."""
 
 
+@register
 class BySpacing(AbstractCoarsening):
     """The grid's own spacing: right where the coefficient is the same along all axes.
 
@@ -53,6 +55,7 @@ class BySpacing(AbstractCoarsening):
         return operator.grid.spacing
 
 
+@register
 class SemiCoarsening(AbstractCoarsening):
     """Axes that join late: axis i is left alone on the first `delays[i]` levels.
 
@@ -92,6 +95,7 @@ class SemiCoarsening(AbstractCoarsening):
         return tuple(2.0**delay for delay in self.delays)
 
 
+@register
 class ByStrength(AbstractCoarsening):
     """Axes along which A couples strongly first: for anisotropic coefficients.
 
@@ -110,19 +114,27 @@ class ByStrength(AbstractCoarsening):
     it lies between the axes or changes from place to place: the means are alike, and
     full coarsening stays.
 
-    Reads A's entries: build M outside `jit`, or give `SemiCoarsening` inside.
+    It reads A's entries, so that they must not be traced: build M outside `jit`, give
+    `SemiCoarsening` inside, or say what to do then.
+
+    **Arguments:**
+
+    - `if_traced`: the rule where A's entries are traced. Default None: an error.
 
     Source: Dendy, McCormick, Ruge, Russell & Schaffer, *Multigrid methods for
     three-dimensional petroleum reservoir simulation* (SPE 18409, 1989), for coarsening
     along strong couplings only.
     """
 
+    if_traced: AbstractCoarsening | None = None
     on_host: ClassVar[bool] = True
 
-    def decide(self, operator: StencilOperator) -> SemiCoarsening:
-        """The delays for this operator."""
+    def decide(self, operator: StencilOperator) -> AbstractCoarsening:
+        """The delays for this operator, as `SemiCoarsening`."""
         stencil = operator.stencil
         if any(isinstance(leaf, Tracer) for leaf in jtu.tree_leaves(stencil)):
+            if self.if_traced is not None:
+                return self.if_traced.decide(operator)
             raise TypeError(
                 "operator: ByStrength reads A's entries, which are traced here. Build "
                 "M outside of jit (vmap, grad) and pass M as the preconditioner, or "
@@ -133,7 +145,7 @@ class ByStrength(AbstractCoarsening):
             # (Not a positive definite matrix: the solver says so.)
             return SemiCoarsening((0,) * shares.size)
         spacing = np.maximum(shares, np.finfo(np.float32).tiny) ** -0.5
-        # (A little less, for a ratio that is 1.5 times a power of two but for rounding.)
+        # (A little less: 1.5 times a power of two may be so but for rounding.)
         ratios = spacing / spacing.min() * (1 - 1e-6)
         return SemiCoarsening(
             tuple(max(0, math.ceil(math.log2(r / _ALIKE))) for r in ratios)

@@ -1,4 +1,4 @@
-"""Geometric multigrid whose interpolation and smoothing are learned."""
+"""Geometric multigrid whose smoothing is learned, and its interpolation if wanted."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,46 +8,52 @@ from jaxtyping import PRNGKeyArray
 
 from .._serialisation import register
 from ..linear import AbstractPreconditioner, SymmetricOperator
+from ._coarsening import AbstractCoarsening, BySpacing, ByStrength
 from ._learned_smoother import LearnedChebyshev
-from ._learned_transfer import LearnedTransfer
 from ._multigrid import Multigrid
+from ._smoothers import PerLevel
+from ._transfer import AbstractTransfer, OperatorDependent
 
 _DTYPES = ("float32", "float64")
+# More smoothing where it costs less: on coarser levels.
+_DEGREES = {1: (2, 3, 5), 2: (2, 3, 5), 3: (3, 4)}
 
 
 @register
 class LearnedMultigrid(AbstractPreconditioner):
-    """One V-cycle of `Multigrid` with `LearnedTransfer` and `LearnedChebyshev`.
+    """One V-cycle of `Multigrid` with a `LearnedChebyshev` for each level.
 
-    Small networks read each level's stencil and say how to interpolate and how wide an
-    interval the smoother damps. Coarse operators stay Galerkin products, and the
-    coarsest level is solved exactly. What is learned is local, so the same weights
-    serve grids of any size, and every level.
+    Small networks read each level's stencil and say how wide an interval its smoother
+    damps; `LearnedTransfer` corrects the interpolation, too. Coarse operators stay
+    Galerkin products, and the coarsest level is solved exactly. What is learned does
+    not know of the grid's size, so the same weights serve all.
 
     Whatever the weights, M is symmetric positive definite in exact arithmetic: P has
     full rank, PᵀAP is positive definite, and the smoother converges in the energy norm.
-    Before training M is that of `Multigrid(smoother=Chebyshev(degree))`, exactly.
+    Before training M is that of `Multigrid` with a `PerLevel` of `Chebyshev(d,
+    1/(1 + d²))`, exactly.
 
     It is a builder and a model: train it by `sciml.training.fit`, without solutions,
     through steps of CG (`sciml.preconditioners.UnrolledCG`) on stencils
-    (`sciml.preconditioners.pack_stencils`); save it with `sciml.save`. The set-up
-    remains jittable and vmappable, and costs a little more than that of `Multigrid`.
+    (`sciml.preconditioners.pack_stencils`); save it with `sciml.save`.
 
     **Arguments:**
 
     - `ndim`: 1, 2 or 3 axes.
-    - `degree`: of the smoother. Default 2, in three dimensions 3.
-    - `width`: of the networks' hidden layers. Default 8: wider ones learn more and cost
-        more at every set-up.
+    - `degrees`: of the smoothers, the finest level's first, the last one for all
+        further levels. Default (2, 3, 5), in three dimensions (3, 4): smoothing coarse
+        levels costs little.
+    - `width`: of the networks' hidden layers. Default 8.
+    - `transfer`: default `OperatorDependent()`; `LearnedTransfer(ndim, key=key)` is
+        learned, too, and has not gained more than its set-up costs.
+    - `coarsening`: default `ByStrength(if_traced=BySpacing())`: axes along which A
+        couples strongly are coarsened first, where A's entries are known, outside of
+        `jit`; in training they are not.
     - `max_coarse_size`: as of `Multigrid`, default 50.
     - `cycle_dtype`: "float32" (default) or "float64", None for A's; as of `Multigrid`.
     - `key`: draws the weights.
 
     Statistics are those of `Multigrid`.
-
-    There is no benchmark yet in which it gains more than it costs: it learns a better
-    interval for turned anisotropy, and next to nothing where coefficients jump. Use
-    `Multigrid` unless you train for a family of your own.
 
     **Raises:** `TypeError` for an operator that carries no grid; `ValueError` for one
     on a grid of another dimension.
@@ -70,42 +76,67 @@ class LearnedMultigrid(AbstractPreconditioner):
     """
 
     ndim: int = eqx.field(static=True)
-    degree: int = eqx.field(static=True)
+    degrees: tuple[int, ...] = eqx.field(static=True)
     width: int = eqx.field(static=True)
     max_coarse_size: int = eqx.field(static=True)
     cycle_dtype: str | None = eqx.field(static=True)
-    transfer: LearnedTransfer
-    smoother: LearnedChebyshev
+    transfer: AbstractTransfer
+    coarsening: AbstractCoarsening
+    smoothers: tuple[LearnedChebyshev, ...]
 
     def __init__(
         self,
         ndim: int,
         *,
-        degree: int | None = None,
+        degrees: tuple[int, ...] | None = None,
         width: int = 8,
+        transfer: AbstractTransfer | None = None,
+        coarsening: AbstractCoarsening | None = None,
         max_coarse_size: int = 50,
         cycle_dtype: str | None = "float32",
         key: PRNGKeyArray,
     ):
+        if ndim not in _DEGREES:
+            raise ValueError(f"ndim: expected 1, 2 or 3, got {ndim}.")
         if cycle_dtype is not None and cycle_dtype not in _DTYPES:
             raise ValueError(
                 f"cycle_dtype: expected one of {', '.join(map(repr, _DTYPES))} or "
                 f"None, got {cycle_dtype!r}."
             )
-        transfer_key, smoother_key = jr.split(key)
+        if coarsening is None:
+            coarsening = ByStrength(if_traced=BySpacing())
         self.ndim, self.width = ndim, width
-        self.degree = (3 if ndim == 3 else 2) if degree is None else degree
+        self.degrees = _DEGREES[ndim] if degrees is None else tuple(degrees)
         self.max_coarse_size = max_coarse_size
         self.cycle_dtype = cycle_dtype
-        self.transfer = LearnedTransfer(ndim, width, key=transfer_key)
-        self.smoother = LearnedChebyshev(self.degree, width, key=smoother_key)
+        self.transfer = OperatorDependent() if transfer is None else transfer
+        self.coarsening = coarsening
+        self.smoothers = tuple(
+            LearnedChebyshev(degree, width, key=k)
+            for degree, k in zip(
+                self.degrees, jr.split(key, len(self.degrees)), strict=True
+            )
+        )
+
+    @property
+    def on_host(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the coarsening reads A's entries."""
+        return self.coarsening.on_host
 
     def build(self, operator: lx.AbstractLinearOperator) -> SymmetricOperator:
         """The V-cycle for this operator, as a lineax operator."""
+        structure = operator.in_structure()
+        ndim = len(getattr(structure, "shape", (0,) * self.ndim))
+        if ndim != self.ndim:
+            raise ValueError(
+                f"operator: this builder was made for {self.ndim} axes, the grid has "
+                f"{ndim}."
+            )
         dtype = None if self.cycle_dtype is None else jnp.dtype(self.cycle_dtype)
         return Multigrid(
-            smoother=self.smoother,
+            smoother=PerLevel(self.smoothers),
             transfer=self.transfer,
             max_coarse_size=self.max_coarse_size,
+            coarsening=self.coarsening,
             cycle_dtype=dtype,
         ).build(operator)

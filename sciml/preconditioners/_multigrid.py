@@ -152,8 +152,9 @@ class Multigrid(AbstractPreconditioner):
     **Arguments:**
 
     - `smoother`: before and after each coarse correction. Default `Chebyshev(2)`, in
-        three dimensions `Chebyshev(3)`. Every smoother here converges in the energy
-        norm for every symmetric positive definite A, which keeps M positive definite.
+        three dimensions `Chebyshev(3)`; `PerLevel` for another on each level. Every
+        smoother here converges in the energy norm for every symmetric positive definite
+        A, which keeps M positive definite.
     - `transfer`: `OperatorDependent()` (default) or `Linear()`.
     - `coarse_operator`: `Galerkin()` (default) or `Rediscretised()`.
     - `max_coarse_size`: the level with at most so many unknowns is solved exactly.
@@ -233,7 +234,9 @@ class Multigrid(AbstractPreconditioner):
             if coarsening.num_coarse == stencil.shape:
                 break
             interpolation = self.transfer.build(stencil, coarsening, grid.boundary)
-            levels.append(Level(stencil, smoother.build(stencil), interpolation))
+            axes = tuple(k for k, s in enumerate(coarsening.starts) if s is not None)
+            smoothing = smoother.on_level(len(levels), axes).build(stencil)
+            levels.append(Level(stencil, smoothing, interpolation))
             stencil = self.coarse_operator.build(stencil, interpolation)
             spacing = tuple(
                 h if start is None else 2 * h

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._serialisation import register
 from ..grids import (
     Coarsening,
     Interpolation,
@@ -37,6 +38,7 @@ class AbstractTransfer(eqx.Module):
         """The interpolation from the coarse to the fine nodes of this level."""
 
 
+@register
 class Linear(AbstractTransfer):
     """Multilinear interpolation, blind to the coefficients."""
 
@@ -54,6 +56,7 @@ class Linear(AbstractTransfer):
         return linear_interpolation(coarsening, reflecting, stencil.diagonal.dtype)
 
 
+@register
 class OperatorDependent(AbstractTransfer):
     """Interpolation that solves the stencil's own equations between coarse nodes.
 
