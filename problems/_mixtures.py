@@ -32,12 +32,12 @@ class EllipticMixture:
     **Raises:** `ValueError` for an unknown kind.
     """
 
-    def __init__(
-        self, num_points: tuple[int, int], kinds: tuple[str, ...] = KINDS[:4]
-    ):
+    def __init__(self, num_points: tuple[int, int], kinds: tuple[str, ...] = KINDS[:4]):
         unknown = [kind for kind in kinds if kind not in KINDS]
         if unknown or not kinds:
-            raise ValueError(f"kinds: expected some of {', '.join(KINDS)}, got {kinds}.")
+            raise ValueError(
+                f"kinds: expected some of {', '.join(KINDS)}, got {kinds}."
+            )
         self.num_points, self.kinds = num_points, kinds
 
     def sample(self, index: int, key: PRNGKeyArray) -> tuple[str, StencilOperator]:
@@ -55,7 +55,7 @@ class EllipticMixture:
         contrast = 10.0 ** (part if kind == "mild" else 3 + part)
         coefficient = "channels" if kind == "channels" else "two_phase"
         problem = Diffusion(self.num_points, coefficient, contrast)
-        return kind, problem.linear_system(key=field_key)[0]
+        return kind, problem.assemble(problem.sample_coefficient(key=field_key))[0]
 
     def vector(self, key: PRNGKeyArray) -> Float[Array, "n m"]:
         """A right-hand side of independent standard normals."""

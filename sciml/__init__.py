@@ -12,6 +12,7 @@ from . import (
 )
 from ._export import export as export
 from ._predict import predict as predict
+from ._pretrained import pretrained as pretrained
 from ._problem import (
     AbstractLinearProblem as AbstractLinearProblem,
     AbstractODE as AbstractODE,

@@ -93,12 +93,11 @@ def test_classical_before_training(dtype):
     vector = jr.normal(jr.key(1), (20, 17), dtype)
     smoothers = tuple(Chebyshev(d, 1 / (1 + d**2)) for d in (2, 3, 5))
     for degrees, transfer in (
-        (None, None),
+        ((2, 3, 5), None),
         ((2,), LearnedTransfer(2, key=jr.key(1))),
     ):
         builder = LearnedMultigrid(2, degrees=degrees, transfer=transfer, key=jr.key(0))
-        assert builder.degrees == (degrees or (2, 3, 5))
-        classical = Multigrid(PerLevel(smoothers[: len(builder.degrees)]))
+        classical = Multigrid(PerLevel(smoothers[: len(degrees)]))
         found, expected = (M.build(A).mv(vector) for M in (builder, classical))
         assert found.dtype == dtype
         np.testing.assert_allclose(found, expected, atol=2e-6 * jnp.max(expected))
@@ -161,8 +160,8 @@ def test_training_through_cg(tmp_path):
         LearnedMultigrid(2, key=jr.key(0)),
         data,
         loss=UnrolledCG(stencils, num_steps=5),
-        optimiser=optax.adam(2e-2),
-        num_steps=30,
+        optimiser=optax.adam(5e-2),
+        num_steps=40,
         batch_size=4,
         progress=False,
         key=jr.key(1),

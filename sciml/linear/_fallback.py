@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, Inexact, PyTree
+from jaxtyping import Array, Inexact, PyTree, Shaped
 
 from ._product import product
 from ._protocol import register_operator
@@ -51,6 +51,11 @@ class FallbackOperator(lx.AbstractLinearOperator):
             if holds(first) and holds(second):
                 shared.add(tag)
         self.tags = frozenset(shared)
+
+    @property
+    def facts(self) -> dict[str, Shaped[Array, "..."]]:
+        """What M₁'s builder found out."""
+        return getattr(self.first, "facts", {})
 
     def mv(self, vector: PyTree[Inexact[Array, "..."]]) -> Vector:
         """M₁ r."""

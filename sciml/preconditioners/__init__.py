@@ -75,6 +75,11 @@ from ._response_surface import (
     ResponseSurface as ResponseSurface,
     ResponseSurfaceState as ResponseSurfaceState,
 )
+from ._scope import (
+    Pretrained as Pretrained,
+    Provenance as Provenance,
+    Scope as Scope,
+)
 from ._smoothers import (
     AbstractSmoother as AbstractSmoother,
     AbstractSmoothing as AbstractSmoothing,

@@ -85,7 +85,7 @@ class _AlongAxes(AbstractSmoother):
         said = self.learned.network(stencil_means(stencil, self.axes))
         said = said + math.log(share / (1 - share))
         lower = _LEAST + (_MOST - _LEAST) * jax.nn.sigmoid(said)
-        return ChebyshevSmoothing(weights, degree, start, lower.astype(weights.dtype))
+        return ChebyshevSmoothing(weights, degree, lower.astype(weights.dtype))
 
 
 def stencil_means(

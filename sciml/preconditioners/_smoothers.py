@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 Field = Float[Array, "*space"]
 Padded = Float[Array, "..."]
@@ -122,40 +122,54 @@ class Chebyshev(AbstractSmoother):
 
 
 class ChebyshevSmoothing(AbstractSmoothing):
-    """The iteration that `Chebyshev` and `LearnedChebyshev` build.
+    """The iteration that `Chebyshev` and `LearnedChebyshev` build:
 
-    The lower end is a number where it is known when the program is compiled, and
-    `chosen` where it is computed.
+        u ← u + momentum_k (u − previous u) + gain_k W (f − A u)
+
+    The numbers are found once: hundreds of operations on scalars in every cycle would
+    cost as much as a level.
     """
 
     weights: Field
-    degree: int = eqx.field(static=True)
-    lower: float = eqx.field(static=True)
-    chosen: Float[Array, ""] | None = None
+    # Constants of the compiled program where the interval is one.
+    known: tuple[tuple[float, float], ...] | None = eqx.field(static=True)
+    chosen: tuple[tuple[Array, Array], ...] | None
 
-    def __call__(self, A: SmoothableMatrix, padded: Padded | None, f: Field) -> Field:
-        """The improved u."""
-        # Saad, Iterative Methods for Sparse Linear Systems, algorithm 12.1; the
-        # previous step is the difference of the last two iterates.
-        lower = self.lower if self.chosen is None else self.chosen
+    def __init__(self, weights: Field, degree: int, lower: ArrayLike):
+        self.weights = weights
+        # Saad, Iterative Methods for Sparse Linear Systems, algorithm 12.1.
         centre, half = (1 + lower) / 2, (1 - lower) / 2
         sigma = centre / half
         rho = 1 / sigma
-        weights, old = self.weights, padded
+        found: list[Any] = [(0 * centre, 1 / centre)]
+        for _ in range(degree - 1):
+            rho_next = 1 / (2 * sigma - rho)
+            found.append((rho_next * rho, 2 * rho_next / half))
+            rho = rho_next
+        is_known = isinstance(lower, float)
+        self.known = tuple(found) if is_known else None
+        self.chosen = None if is_known else tuple(found)
+
+    @property
+    def numbers(self) -> tuple:
+        """Momentum and gain of each step."""
+        return self.known or self.chosen or ()
+
+    def __call__(self, A: SmoothableMatrix, padded: Padded | None, f: Field) -> Field:
+        """The improved u."""
+        old = padded
         residual = f if old is None else f - A.apply(old)
-        new = (1 / centre) * weights * residual
+        (_, gain), *later = self.numbers
+        new = gain * self.weights * residual
         if old is not None:
             new = A.interior(old) + new
-        for _ in range(self.degree - 1):
-            rho_next = 1 / (2 * sigma - rho)
+        for momentum, gain in later:
             padded = A.pad(new)
             u = A.interior(padded)
             step = u if old is None else u - A.interior(old)
             residual = f - A.apply(padded)
-            new = (
-                u + (rho_next * rho) * step + (2 * rho_next / half) * weights * residual
-            )
-            old, rho = padded, rho_next
+            new = u + momentum * step + gain * self.weights * residual
+            old = padded
         return new
 
 

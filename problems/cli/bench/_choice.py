@@ -11,6 +11,7 @@ from ._contraction import Contraction
 from ._darcy_small import DarcySmall
 from ._durability import Durability
 from ._faults import Faults
+from ._learned_multigrid import LearnedMultigrid
 from ._linear import Linear
 from ._neural_odes import NeuralODEs
 from ._products import Many, Products
@@ -26,6 +27,7 @@ BENCHMARKS = {
     "products": "A x for stencils, diagonals and padded rows, beside SciPy's CSR",
     "many": "64 right-hand sides at once, in units of one",
     "contraction": "error reduction per V-cycle against the grid size",
+    "learned-multigrid": "a learned V-cycle beside untrained ones, and PyAMG (--amg)",
     "relaxation": "SOR and SSOR-CG over sequences: bandits, Young's form, fixed omegas",
     "neural-odes": "penalties on the cost of a solve: accuracy, evaluations, times",
     "recorder": "what recording a solve costs, and a price on it; torch (--torch)",
@@ -48,6 +50,7 @@ _Benchmark = (
     | Annotated[Products, _called("products")]
     | Annotated[Many, _called("many")]
     | Annotated[Contraction, _called("contraction")]
+    | Annotated[LearnedMultigrid, _called("learned-multigrid")]
     | Annotated[Relaxation, _called("relaxation")]
     | Annotated[NeuralODEs, _called("neural-odes")]
     | Annotated[Recorder, _called("recorder")]
