@@ -41,6 +41,7 @@ class SystemFamily:
     """
 
     def __init__(self, name: str, size: int | None):
+        self.name = name
         self.problem: Any = None
         if name in system_names():
             self.system = get_system(name, refinements=size)
@@ -77,15 +78,22 @@ class PreconditionerTask:
     def __init__(self, method: str, family: SystemFamily):
         self.method, self.family = method, family
 
-    def model(self, width: int, key: PRNGKeyArray) -> Any:
-        """The untrained model, in float32."""
+    @property
+    def rival(self) -> str:
+        """The classical method that the learned one has to beat."""
+        return next(iter(_RIVALS[self.method]))
+
+    def model(self, width: int, key: PRNGKeyArray, *, relaxation: float = 0.0) -> Any:
+        """The untrained model, in float32; `relaxation` is that of `NeuralFactor`."""
         if self.method == "sparse-inverse":
             model = pc.SparseApproximateInverse(width, key=key)
         elif self.method == "ic-correction":
             model = pc.CorrectedCholesky(width, key=key)
         else:
             _, _, points = self.family.sample(key)
-            model = pc.NeuralFactor(points.shape[1], width, key=key)
+            model = pc.NeuralFactor(
+                points.shape[1], width, relaxation=relaxation, key=key
+            )
         return in_float32(model)
 
     def data(self, count: int, num_cg_steps: int, key: PRNGKeyArray):
@@ -109,7 +117,7 @@ class PreconditionerTask:
     def builders(self, model: Any) -> dict[str, Callable[[Any, np.ndarray], Any]]:
         """By name: from A and its nodes' coordinates to M."""
         plain = lambda builder: lambda A, _: builder.build(A)
-        named = {"Jacobi": pc.Jacobi(), **_RIVALS[self.method]}
+        named = {**_RIVALS[self.method], "Jacobi": pc.Jacobi()}
         if self.method == "sparse-inverse":
             # (Whatever its weights: the network's last layer starts as zero.)
             named["untrained"] = pc.SparseApproximateInverse(4, 1, key=jr.key(0))
@@ -127,6 +135,7 @@ def count_steps(
     family: SystemFamily,
     count: int,
     key: PRNGKeyArray,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """CG steps to 1e-8 from zero, b of standard normals, per method of a task.
 
@@ -136,18 +145,24 @@ def count_steps(
     - `family`: systems to solve, of any size.
     - `count`: of systems.
     - `key`: of systems and right-hand sides.
+    - `on_row`: called with each row when it is complete.
 
-    **Returns:** per method `preconditioner`, `median` and `worst` number of steps (of
-    those that converged), `converged`, and `nonzeros` that an application touches.
+    **Returns:** per preconditioner of a task `method` and `problem`, `unknowns` of the
+    largest system, `median` and `worst` number of steps (of those that converged),
+    `of_rival`, the median over that of the task's rival, `converged` of `systems`, and
+    `nonzeros` that an application touches in the largest system.
     """
     systems = []
     for k in jr.split(key, count):
         A, _, points = family.sample(k)
         structure = A.in_structure()
         systems.append((A, jr.normal(k, structure.shape, structure.dtype), points))
-    rows = []
+    largest = max((A for A, _, _ in systems), key=lambda A: A.in_size())
+    size, entries = largest.in_size(), sciml.linear.to_scipy(largest).nnz
+    rows: list[dict[str, Any]] = []
+    rival = None
     for name, build in task.builders(model).items():
-        steps, entries = [], 0
+        steps = []
         for A, b, points in systems:
             solution = sciml.linear_solve(
                 A,
@@ -158,23 +173,29 @@ def count_steps(
             )
             if solution.result == sciml.RESULTS.successful:
                 steps.append(int(solution.stats["num_steps"]))
-            entries = _nonzeros(name, task.method, A)
+        median = float(np.median(steps)) if steps else None
+        rival = median if name == task.rival else rival
         rows.append(
             {
+                "method": task.method,
+                "problem": family.name,
+                "unknowns": size,
                 "preconditioner": name,
-                "unknowns": systems[-1][0].in_size(),
-                "median": float(np.median(steps)) if steps else None,
+                "median": median,
                 "worst": max(steps, default=None),
+                "of_rival": median / rival if median and rival else None,
                 "converged": len(steps),
-                "nonzeros": entries,
+                "systems": count,
+                "nonzeros": _nonzeros(name, task.method, size, entries),
             }
         )
+        if on_row is not None:
+            on_row(rows[-1])
     return rows
 
 
-def _nonzeros(name: str, method: str, operator: Any) -> int:
+def _nonzeros(name: str, method: str, size: int, entries: int) -> int:
     """Entries of matrices and diagonals that one application touches."""
-    size, entries = operator.in_size(), sciml.linear.to_scipy(operator).nnz
     if name == "Jacobi":
         return size
     if method == "sparse-inverse" and name != "FSAI":

@@ -1,5 +1,7 @@
 """What the tests of learned preconditioners share: systems, weights, properties."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,7 @@ def lognormal(n, seed=0, dtype=jnp.float64, boundary=None):
     return sciml.linear.diffusion_operator(coefficient, grid)
 
 
+@functools.cache
 def operators(dtype=jnp.float64):
     """On grids and not, one of them semidefinite, in a type."""
     return {
@@ -59,11 +62,15 @@ def in_type(model, dtype):
     return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_array(x) else x, model)
 
 
+# (One program for all weights of a model on an operator.)
+_images = eqx.filter_jit(lambda M, vectors: jax.vmap(M.mv)(vectors))
+
+
 def check_positive(M, num_vectors=1000):
     """vᵀ M v > 0 and uᵀ M v = vᵀ M u, to rounding of the type, for random vectors."""
     structure = M.in_structure()
     vectors = jr.normal(jr.key(1), (num_vectors, *structure.shape), structure.dtype)
-    images = eqx.filter_jit(lambda M, v: jax.vmap(M.mv)(v))(M, vectors)
+    images = _images(M, vectors)
     assert images.dtype == structure.dtype
     v, z = (np.asarray(x, float).reshape(num_vectors, -1) for x in (vectors, images))
     quotients = (v * z).sum(1) / (v * v).sum(1)

@@ -1,5 +1,6 @@
 """Learned triangular factors: definitions, positivity, packed systems, training."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -29,6 +30,11 @@ from sciml.preconditioners._matrix_graph import graph_of_matrix, matrix_graph
 NAMES = list(operators())
 CORRECTED = pc.CorrectedCholesky(width=4, num_rounds=2, key=jr.key(0))
 FACTOR = pc.NeuralFactor(2, width=4, num_rounds=2, key=jr.key(0))
+# (Compiled as a whole: operations one by one would be a program each.)
+predict: Any = eqx.filter_jit(lambda model, *inputs: model.predict(*inputs))
+factor: Any = eqx.filter_jit(lambda model, *inputs: model.factor(*inputs))
+unpack: Any = eqx.filter_jit(lambda systems, sample: systems.unpack(sample))
+evaluate: Any = eqx.filter_jit(lambda loss, *inputs: loss(*inputs))
 DTYPES = pytest.mark.parametrize(
     "dtype", [jnp.float32, jnp.float64], ids=lambda d: d.__name__
 )
@@ -75,17 +81,41 @@ def test_neural_factor_form():
     dense, model = to_scipy(A).toarray(), weights(FACTOR, "random")
     points, b = points_of(A), jr.normal(jr.key(1), (40,))
     graph = matrix_graph(model, A)
-    slots, guess = model.predict(graph, jnp.asarray(points), b)
+    slots, guess = predict(model, graph, jnp.asarray(points), b)
     L = dense_factor(graph, slots)
     assert np.allclose(np.diag(L), np.sqrt(np.diag(dense)))
     assert ((np.tril(L, -1) != 0) == (np.tril(dense, -1) != 0)).all()
-    assert (abs(np.tril(L, -1)).sum(1) <= np.diag(L) * (1 + 1e-12)).all()
+    gauss = np.tril(dense, -1) / np.sqrt(np.diag(dense))
+    bound = np.maximum(abs(gauss).sum(1), np.diag(L))
+    assert (abs(np.tril(L, -1)).sum(1) <= bound * (1 + 1e-12)).all()
     M = model.at(points, b).build(A)
     assert np.allclose(M.as_matrix(), np.linalg.inv(L @ L.T), rtol=1e-8)
     assert np.allclose(model.at(points, b).first_guess(A), guess)
     # The same for 4 A but for the factor.
     four = from_scipy((4 * to_scipy(A)).tocsr(), PSD)
     assert np.allclose(4 * model.at(points, b).build(four).as_matrix(), M.as_matrix())
+
+
+@pytest.mark.parametrize("relaxation", [0.0, 1.0, 1.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_neural_factor_starts_at_ssor(name, relaxation):
+    """L = (D + ω N) D^{-1/2}, N being A below its diagonal; shortened for ω > 1."""
+    A = operators()[name]
+    dense = to_scipy(A).toarray()
+    root = np.sqrt(np.diag(dense))
+    N = np.tril(dense, -1) / root
+    sums = abs(N).sum(1)
+    N *= np.minimum(relaxation, np.maximum(sums, root) / np.maximum(sums, 1e-300))[
+        :, None
+    ]
+    L = np.diag(root) + N
+    model = pc.NeuralFactor(2, 4, 2, relaxation=relaxation, key=jr.key(0))
+    M = model.at(points_of(A)).build(A)
+    assert np.allclose(M.as_matrix(), np.linalg.inv(L @ L.T), rtol=1e-8)
+    if relaxation == 1.0:
+        r = jr.normal(jr.key(0), A.in_structure().shape)
+        plain = pc.SSOR(1.0, pc.LevelSchedule()).build(A).mv(r)
+        assert np.allclose(M.mv(r), plain, rtol=1e-9, atol=1e-12)
 
 
 def test_neural_factor_is_the_published_network():
@@ -121,17 +151,21 @@ def test_neural_factor_is_the_published_network():
     l = np.zeros((n, n))
     l[i, j] = mlp(model.head, e, mean)[:, 0]
     lower = np.tril((l + l.T) / 2, -1)
-    lower /= np.maximum(abs(lower).sum(1), 1)[:, None]
-    slots, guess = model.predict(graph, jnp.asarray(points), b)
+    sums = abs(np.tril(dense, -1) / root / root[:, None]).sum(1)
+    lower *= (np.maximum(sums, 1) / np.maximum(abs(lower).sum(1), np.maximum(sums, 1)))[
+        :, None
+    ]
+    slots, guess = predict(model, graph, jnp.asarray(points), b)
     expected = root[:, None] * (np.eye(n) + lower)
     assert np.allclose(dense_factor(graph, slots), expected, rtol=1e-8)
     unit = abs(b).sum() / np.diag(dense).mean()
     assert np.allclose(guess, unit * mlp(model.guess, x)[:, 0], rtol=1e-8)
 
 
-def packed(num=3, dtype=np.float64):
+@functools.cache
+def packed(dtype=np.float64):
     """Systems of three sizes, on meshes."""
-    found = [problems.DiscHeat(1, k).discretise(key=jr.key(k)) for k in range(num)]
+    found = [problems.DiscHeat(1, k).discretise(key=jr.key(k)) for k in range(3)]
     return found, *pc.pack_systems(
         [f.operator for f in found],
         points=[f.coordinates for f in found],
@@ -145,7 +179,7 @@ def test_packed_systems():
     sizes = [f.operator.in_size() for f in found]
     assert len(set(sizes)) > 1 and systems.num_unknowns == max(sizes)
     for f, n, sample in zip(found, sizes, data.inputs, strict=True):
-        system: Any = eqx.filter_jit(systems.unpack)(jnp.asarray(sample))
+        system = unpack(systems, jnp.asarray(sample))
         A = np.asarray(system.operator.as_matrix())
         assert np.allclose(A[:n, :n], f.operator.as_matrix())
         assert (A[n:, n:] == np.eye(len(A) - n)).all() and not A[:n, n:].any()
@@ -163,10 +197,10 @@ def test_packed_systems():
             found_factors = []
             for g, m in ((graph, len(A)), (alone, n)):
                 if isinstance(model, pc.NeuralFactor):
-                    slots, _ = model.predict(g, system.points[:m], system.vector[:m])
+                    slots, _ = predict(model, g, system.points[:m], system.vector[:m])
                 else:
                     width = len(g.values)
-                    slots = model.factor(g, system.factor[:width, :m])
+                    slots = factor(model, g, system.factor[:width, :m])
                 found_factors.append(dense_factor(g, slots)[:n, :n])
             assert np.allclose(*found_factors, rtol=1e-9, atol=1e-12)
 
@@ -175,16 +209,16 @@ def test_loss_by_hand():
     _, data, systems = packed()
     loss = pc.FactorResidual(systems, guess_weight=0.5)
     for model in (weights(FACTOR, "random"), weights(CORRECTED, "random")):
-        value, aux = loss(model, data)
+        value, aux = evaluate(loss, model, data)
         residuals, errors = [], []
         for sample in data.inputs:
-            system = systems.unpack(jnp.asarray(sample))
+            system = unpack(systems, jnp.asarray(sample))
             graph, x, b = system.operator.graph, system.solution, system.vector
             if isinstance(model, pc.NeuralFactor):
-                slots, guess = model.predict(graph, system.points, b)
+                slots, guess = predict(model, graph, system.points, b)
                 errors.append(jnp.sum((guess - x) ** 2) / jnp.sum(x**2))
             else:
-                slots = model.factor(graph, system.factor)
+                slots = factor(model, graph, system.factor)
             L = dense_factor(graph, slots)
             residuals.append(np.sum((L @ (L.T @ x) - b) ** 2) / np.sum(b**2))
         assert np.isclose(aux["factor_residual"], np.mean(residuals), rtol=1e-8)
@@ -194,15 +228,15 @@ def test_loss_by_hand():
 
 @pytest.mark.parametrize("model", [FACTOR, CORRECTED], ids=["factor", "correction"])
 def test_gradient(model):
-    _, data, systems = packed(2)
-    model = weights(model, "random")
-    value = lambda m: pc.FactorResidual(systems)(m, data)[0]
-    gradient = eqx.filter_grad(value)(model)
+    _, data, systems = packed()
+    model, loss = weights(model, "random"), pc.FactorResidual(systems)
+    both: Any = eqx.filter_jit(eqx.filter_value_and_grad(lambda m: loss(m, data)[0]))
+    _, gradient = both(model)
     h = 1e-6
     move = lambda s: jax.tree.map(
         lambda x: x + s * h * jnp.cos(x) if eqx.is_array(x) else x, model
     )
-    difference = (value(move(1)) - value(move(-1))) / (2 * h)
+    difference = (both(move(1))[0] - both(move(-1))[0]) / (2 * h)
     pairs = zip(jax.tree.leaves(gradient), jax.tree.leaves(model), strict=True)
     along = sum(jnp.vdot(g, jnp.cos(x)) for g, x in pairs)
     assert np.isclose(along, difference, rtol=1e-4)
@@ -245,6 +279,7 @@ def test_mistakes():
     key, points = jr.key(0), np.zeros((40, 2))
     for make, message in [
         (lambda: pc.NeuralFactor(0, key=key), "ndim"),
+        (lambda: pc.NeuralFactor(2, relaxation=2.5, key=key), "relaxation"),
         (lambda: pc.CorrectedCholesky(num_rounds=0, key=key), "num_rounds"),
         (lambda: FACTOR.at(np.zeros((40, 3))), "points: expected shape"),
         (lambda: FACTOR.at(points, jnp.zeros(39)), "vector: expected shape"),

@@ -30,6 +30,8 @@ from sciml.preconditioners._matrix_graph import matrix_graph
 
 NAMES = list(operators())
 MODEL = pc.SparseApproximateInverse(width=4, num_rounds=2, key=jr.key(0))
+# (Compiled as a whole: operations one by one would be a program each.)
+evaluate: Any = eqx.filter_jit(lambda loss, *inputs: loss(*inputs))
 
 
 class Family(sciml.AbstractLinearProblem):
@@ -70,7 +72,8 @@ def test_learned_form(name):
     dense = to_scipy(A).toarray()
     M: Any = model.build(A)
     graph = matrix_graph(model, A)
-    slots, columns = np.asarray(model.factor(graph)), np.asarray(graph.columns)
+    slots = np.asarray(eqx.filter_jit(lambda m, g: m.factor(g))(model, graph))
+    columns = np.asarray(graph.columns)
     factor = np.zeros_like(dense)
     rows = np.broadcast_to(np.arange(len(dense)), columns.shape)
     np.add.at(factor, (rows, columns), slots)
@@ -141,8 +144,7 @@ LOSSES = [
 def test_unrolled_cg_is_cg():
     """Its residuals are those of our CG's history."""
     data, key = coefficients(2), jr.key(4)
-    loss = pc.UnrolledCG(Family(), 12)
-    _, aux = loss(MODEL, data, key)
+    value, aux = evaluate(pc.UnrolledCG(Family(), 12), MODEL, data, key)
     logs = []
     for sample, k in zip(data.inputs, jr.split(key, 2), strict=True):
         A, _ = Family().assemble(sample[0])
@@ -150,7 +152,6 @@ def test_unrolled_cg_is_cg():
         solver = sciml.CG(rtol=1e-12, max_steps=12)
         solution = sciml.linear_solve(A, b, solver, preconditioner=MODEL, throw=False)
         logs.append(np.log10(solution.stats["residual_history"][1:]))
-    value = loss(MODEL, data, key)[0]
     assert np.isclose(value, np.mean(np.stack(logs)[:, 6:]), rtol=1e-6)
     assert np.isclose(aux["residual"], 10 ** np.mean(np.stack(logs)[:, -1]), rtol=1e-6)
 
@@ -162,7 +163,8 @@ def test_inverse_residual_by_hand():
     image = A.mv(MODEL.build(A).mv(w.reshape(12, 12))).ravel()
     c = jnp.vdot(image, w) / jnp.vdot(image, image)
     expected = jnp.sum((w - c * image) ** 2) / jnp.sum(w**2)
-    assert np.isclose(pc.InverseResidual(Family())(MODEL, data, key)[0], expected)
+    value, _ = evaluate(pc.InverseResidual(Family()), MODEL, data, key)
+    assert np.isclose(value, expected)
 
 
 @pytest.mark.parametrize("loss", LOSSES[:2], ids=["unrolled", "residual"])
@@ -170,14 +172,16 @@ def test_gradient(loss):
     """Against a central difference along a random direction."""
     data, key = coefficients(2), jr.key(4)
     model = weights(in_type(MODEL, jnp.float64), "random")
-    value = lambda m: loss(m, data, key)[0]
-    gradient = eqx.filter_grad(value)(model)
+    both: Any = eqx.filter_jit(
+        eqx.filter_value_and_grad(lambda m: loss(m, data, key)[0])
+    )
+    _, gradient = both(model)
     direction = weights(model, "random")
     h = 1e-6
     move = lambda s: jax.tree.map(
         lambda x, d: x + s * h * d if eqx.is_array(x) else x, model, direction
     )
-    difference = (value(move(1)) - value(move(-1))) / (2 * h)
+    difference = (both(move(1))[0] - both(move(-1))[0]) / (2 * h)
     pairs = zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
     along = sum(jnp.vdot(g, d) for g, d in pairs)
     assert np.isclose(along, difference, rtol=1e-4, atol=1e-8)
@@ -200,7 +204,9 @@ def test_training(tmp_path):
         key=jr.key(0),
     )
     unseen = coefficients(8, seed=9)
-    before, after = (float(loss(m, unseen, jr.key(1))[0]) for m in (model, trained))
+    before, after = (
+        float(evaluate(loss, m, unseen, jr.key(1))[0]) for m in (model, trained)
+    )
     assert after < before - 0.1
     A = lognormal(9)
     sciml.save(tmp_path / "m.safetensors", trained)

@@ -6,13 +6,25 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ._common import ExitCode, Usage, print_json, say
+from ._common import BadData, ExitCode, Usage, say
+from .bench._report import Reported
+
+_CLASSES = {
+    "sparse-inverse": "SparseApproximateInverse",
+    "neural-factor": "NeuralFactor",
+    "ic-correction": "CorrectedCholesky",
+}
 
 
 @dataclasses.dataclass
 class TrainPreconditioner:
-    """Train a preconditioner on random systems, and count its steps on unseen ones."""
+    """Train a preconditioner on random systems, and count its steps on unseen ones.
 
+    With --weights only the second: `sciml train preconditioner ic-correction lognormal
+    --weights FILE --test-size 64 128` compares what was trained with its rivals.
+    """
+
+    report: Reported
     method: Annotated[
         Literal["sparse-inverse", "neural-factor", "ic-correction"],
         tyro.conf.Positional,
@@ -22,12 +34,12 @@ class TrainPreconditioner:
     """Family of systems: lognormal, or a problem of `sciml list`."""
     size: int | None = None
     """Nodes per axis, or refinements; default the problem's own."""
-    test_size: int | None = None
+    test_size: tuple[int, ...] = ()
     """The same of the systems that it is tested on; default as in training."""
     num_train: int = 64
     """Systems to train on."""
     num_test: int = 20
-    """Unseen systems."""
+    """Unseen systems of each size."""
     num_steps: int = 300
     """Updates."""
     batch_size: int = 4
@@ -36,39 +48,59 @@ class TrainPreconditioner:
     """Of the loss of sparse-inverse, which goes through CG."""
     width: int = 16
     """Channels of the network."""
+    relaxation: float = 0.0
+    """Of neural-factor: 0, as published, or 1 to start at Gauss–Seidel."""
     learning_rate: float = 3e-3
     """The highest one."""
-    seed: int = 7
-    """Of systems, weights and right-hand sides."""
+    weights: str | None = None
+    """A file that this command saved: train nothing, count its steps."""
     output: str = "runs/preconditioner.safetensors"
-    """Where to save it."""
-    json: bool = False
-    """Print JSON instead of text."""
+    """Where to save what was trained."""
 
     def __call__(self) -> ExitCode:
-        """Generate, train, save, count."""
+        """Generate, train, save, count, record."""
+        tell = self.report.begin()
+        self._check()
         import jax.random as jr
-
-        import sciml
 
         from .._preconditioner_task import (
             PreconditionerTask,
             SystemFamily,
             count_steps,
         )
-        from .._surrogate import num_parameters, short_run_optimiser
 
-        self._check()
-        test_size = self.size if self.test_size is None else self.test_size
+        sizes = self.test_size or (self.size,)
         try:
             task = PreconditionerTask(
                 self.method, SystemFamily(self.problem, self.size)
             )
-            unseen = SystemFamily(self.problem, test_size)
+            unseen = [SystemFamily(self.problem, size) for size in sizes]
         except ValueError as error:
             raise Usage(str(error)) from error
-        data_key, model_key, fit_key, test_key = jr.split(jr.key(self.seed), 4)
-        model = task.model(self.width, model_key)
+        *keys, test_key = jr.split(jr.key(self.report.seed), 4)
+        if self.weights is None:
+            model, facts = self._train(task, keys)
+        else:
+            model, facts = self._load(self.weights), {}
+        rows = []
+        for family in unseen:
+            rows += count_steps(task, model, family, self.num_test, test_key, tell)
+        self.report.end("preconditioners", self, rows, **facts)
+        missed = [
+            row
+            for row in rows
+            if row["preconditioner"] == "learned" and row["converged"] < self.num_test
+        ]
+        return ExitCode.NOT_CONVERGED if missed else ExitCode.DONE
+
+    def _train(self, task: Any, keys: Any) -> tuple[Any, dict[str, Any]]:
+        """The model, saved, and what its training was."""
+        import sciml
+
+        from .._surrogate import num_parameters, short_run_optimiser
+
+        data_key, model_key, fit_key = keys
+        model = task.model(self.width, model_key, relaxation=self.relaxation)
         data, loss = task.data(self.num_train, self.num_cg_steps, data_key)
         model, history = sciml.training.fit(
             model,
@@ -77,42 +109,36 @@ class TrainPreconditioner:
             optimiser=short_run_optimiser(self.num_steps, self.learning_rate),
             num_steps=self.num_steps,
             batch_size=self.batch_size,
-            progress=not self.json,
+            progress=not self.report.json,
             key=fit_key,
         )
         path = pathlib.Path(self.output)
         path.parent.mkdir(parents=True, exist_ok=True)
         sciml.save(path, model)
-        rows = count_steps(task, model, unseen, self.num_test, test_key)
-        facts: dict[str, Any] = {
-            "method": self.method,
-            "problem": self.problem,
+        facts = {
             "parameters": num_parameters(model),
             "first_loss": float(history.loss[0]),
             "last_loss": float(history.loss[-1]),
             "compile_time": history.compile_time,
             "training_time": history.training_time,
-            "output": str(path),
-            "rows": rows,
         }
-        if self.json:
-            print_json(facts)
-        else:
-            for name, value in facts.items():
-                if name != "rows":
-                    text = f"{value:.4g}" if isinstance(value, float) else value
-                    print(f"{name.replace('_', ' '):<18} {text}")
-            for row in rows:
-                median = row["median"]
-                print(
-                    f"{row['preconditioner']:<18} median "
-                    f"{'–' if median is None else f'{median:g}'}, worst "
-                    f"{row['worst']}, {row['converged']} of {self.num_test} converged, "
-                    f"{row['nonzeros']} nonzeros"
-                )
-            say(f'use it: sciml.load("{path}").build(A)')
-        learned = rows[-1]["converged"]
-        return ExitCode.DONE if learned == self.num_test else ExitCode.NOT_CONVERGED
+        for name, value in facts.items():
+            say(f"{name.replace('_', ' '):<18} {value:.4g}")
+        say(f'saved; to use it: sciml.load("{path}").build(A)')
+        return model, facts
+
+    def _load(self, path: str) -> Any:
+        import sciml
+
+        if not pathlib.Path(path).is_file():
+            raise BadData(f"{path}: no such file.")
+        model = sciml.load(path)
+        if type(model).__name__ != _CLASSES[self.method]:
+            raise BadData(
+                f"{path}: holds {type(model).__name__}; {self.method} is "
+                f"{_CLASSES[self.method]}."
+            )
+        return model
 
     def _check(self) -> None:
         for name in ("num_train", "num_test", "num_steps", "batch_size", "width"):
@@ -124,6 +150,10 @@ class TrainPreconditioner:
             raise Usage(
                 f"batch_size: expected at most num_train ({self.num_train}), got "
                 f"{self.batch_size}."
+            )
+        if not 0 <= self.relaxation <= 2:
+            raise Usage(
+                f"relaxation: expected a number from 0 to 2, got {self.relaxation}."
             )
         if not self.learning_rate > 0:
             raise Usage(

@@ -105,8 +105,7 @@ class CorrectedCholesky(AbstractPreconditioner):
         graph = graph_of_matrix(type(self).__name__, matrix)
         lower, _ = incomplete_cholesky(matrix)
         start = jnp.asarray(lower_slots(graph, lower), graph.values.dtype)
-        run = eqx.filter_jit(lambda model, *inputs: model.factor(*inputs))
-        return factor_operator(self, graph, run(self, graph, start), operator)
+        return factor_operator(self, graph, _factor(self, graph, start), operator)
 
     def factor(self, graph: MatrixGraph, start: Slots) -> Slots:
         """L in the slots of the graph, from L₀ in them."""
@@ -125,3 +124,9 @@ class CorrectedCholesky(AbstractPreconditioner):
         sums = jnp.sum(jnp.where(graph.strictly_lower, jnp.abs(start), 0.0), axis=0)
         lower = capped(lower, jnp.maximum(pivots, sums))
         return jnp.where(graph.on_diagonal, pivots[None], lower)
+
+
+# (One program for all systems of a size.)
+@eqx.filter_jit
+def _factor(model: CorrectedCholesky, graph: MatrixGraph, start: Slots) -> Slots:
+    return model.factor(graph, start)

@@ -23,11 +23,12 @@ from ._triangular import AbstractTriangularSolve, LevelSchedule
 class NeuralFactor(AbstractPreconditioner):
     """M = (L Lᵀ)⁻¹, L lower triangular on the pattern of A, by a network on its graph.
 
-        L_ii = √A_ii,   L_ij = √A_ii (l_ij + l_ji)/2 for i > j
+        L_ii = √A_ii,   L_ij = ω A_ij/√A_jj + √A_ii (l_ij + l_ji)/2 for i > j
 
-    with rows shortened where Σ_j |L_ij| > L_ii, j < i. L is invertible for all weights,
-    and M symmetric positive definite. Messages run
-    along the entries of A (the diagonal among them),
+    with rows shortened where Σ_j |L_ij|, j < i, exceeds both L_ii and what it is of
+    A_ij/√A_jj. L is invertible for all weights, and M symmetric positive definite.
+    Untrained, l = 0: with ω = 0, as published, M is Jacobi, with ω = 1 symmetric
+    Gauss–Seidel. Messages run along the entries of A (the diagonal among them),
 
         e_ij ← f(e_ij, x_j, x_i),   x_i ← g(Σ_j e_ij, x_i)
 
@@ -49,9 +50,13 @@ class NeuralFactor(AbstractPreconditioner):
     - `num_rounds`: of messages, default 5, as published.
     - `solve`: default `LevelSchedule()`, exact solves. `JacobiSweeps` needs many sweeps
         for what is learned, whose entries below the diagonal are large.
+    - `relaxation`: ω, default 0, as published. The entries of a factor that is worth
+        its cost are near those of ω = 1, and what the network then has to learn is a
+        correction.
     - `key`: draws the weights.
 
-    **Raises:** `ValueError` for arguments below 1. `build` raises `TypeError` for
+    **Raises:** `ValueError` for sizes below 1, and for ω outside of [0, 2]. `build`
+    raises `TypeError` for
     operators without coordinates (use `at`), or whose entries are traced or not known.
 
     !!! example
@@ -78,6 +83,7 @@ class NeuralFactor(AbstractPreconditioner):
     width: int = eqx.field(static=True)
     num_rounds: int = eqx.field(static=True)
     solve: AbstractTriangularSolve
+    relaxation: float = eqx.field(static=True)
 
     on_host: ClassVar[bool] = True
 
@@ -87,12 +93,17 @@ class NeuralFactor(AbstractPreconditioner):
         width: int = 16,
         num_rounds: int = 5,
         solve: AbstractTriangularSolve = LevelSchedule(),  # noqa: B008
+        relaxation: float = 0.0,
         *,
         key: PRNGKeyArray,
     ):
         check_sizes(ndim=ndim, width=width, num_rounds=num_rounds)
+        if not 0 <= relaxation <= 2:
+            raise ValueError(
+                f"relaxation: expected a number from 0 to 2, got {relaxation}."
+            )
         self.ndim, self.width, self.num_rounds = ndim, width, num_rounds
-        self.solve = solve
+        self.solve, self.relaxation = solve, relaxation
         network_key, head_key, guess_key = jr.split(key, 3)
         self.network = GraphNetwork(
             ndim + 1,
@@ -103,7 +114,8 @@ class NeuralFactor(AbstractPreconditioner):
             residual=False,
             key=network_key,
         )
-        self.head = Perceptron((width,) * 2, width, 1, jax.nn.relu, key=head_key)
+        head = Perceptron((width,) * 2, width, 1, jax.nn.relu, key=head_key)
+        self.head = head.starting_at_zero()
         self.guess = Perceptron((width,), width, 1, jax.nn.relu, key=guess_key)
 
     def build(self, operator: lx.AbstractLinearOperator) -> SymmetricOperator:
@@ -163,22 +175,24 @@ class NeuralFactor(AbstractPreconditioner):
         mean = jnp.sum(jnp.abs(vector)) / num_rows.astype(vector.dtype)
         shown = (vector / jnp.where(mean > 0, mean, 1.0)).astype(dtype)
         nodes = jnp.concatenate([points, shown[:, None]], -1)
+        unit = graph.unit_diagonal()
         squares = jnp.sum((graph.neighbours(points) - points[None]) ** 2, -1)
         # (The root has no derivative at 0, and none is needed.)
         lengths = jax.lax.stop_gradient(jnp.sqrt(squares))
-        edges = jnp.stack([lengths, graph.unit_diagonal().astype(dtype)], -1)
+        edges = jnp.stack([lengths, unit.astype(dtype)], -1)
         x, e = self.network(graph, nodes, edges)
         counted = graph.live & coupled[None]
         total = jnp.sum(jnp.where(counted[:, :, None], e, 0.0), axis=(0, 1))
         count = jnp.maximum(jnp.sum(counted), 1).astype(dtype)
         raw = self.head(e, shared(total / count))[:, :, 0].astype(values)
-        symmetric = (raw + graph.mirrored(raw)) / 2
+        learned = self.relaxation * unit + (raw + graph.mirrored(raw)) / 2
         root = jnp.sqrt(graph.diagonal)
-        lower = jnp.where(graph.strictly_lower, symmetric, 0.0)
-        lower = capped(lower, jnp.ones_like(root)) * root[None]
+        lower = jnp.where(graph.strictly_lower, learned, 0.0)
+        sums = jnp.sum(jnp.where(graph.strictly_lower, jnp.abs(unit), 0.0), axis=0)
+        lower = capped(lower, jnp.maximum(sums, 1.0)) * root[None]
         diagonal = jnp.sum(jnp.where(coupled, graph.diagonal, 0.0)) / num_rows
-        unit = jnp.sum(jnp.abs(vector)).astype(values) / diagonal
-        guess = unit * self.guess(x)[:, 0].astype(values)
+        size = jnp.sum(jnp.abs(vector)).astype(values) / diagonal
+        guess = size * self.guess(x)[:, 0].astype(values)
         # (What fills a system up is no part of it.)
         factor = jnp.where(graph.on_diagonal, root[None], lower)
         return factor, jnp.where(coupled, guess, vector.astype(values))
@@ -216,9 +230,14 @@ class LocatedFactor(AbstractPreconditioner):
                 f"{self.points.shape[0]}."
             )
         graph = matrix_graph(self, operator)
-        run: Any = eqx.filter_jit(lambda m, *inputs: m.predict(*inputs))
-        slots, guess = run(self.model, graph, self.points, self.vector)
+        slots, guess = _predict(self.model, graph, self.points, self.vector)
         return slots, guess, graph
+
+
+# (One program for all systems of a size.)
+@eqx.filter_jit
+def _predict(model: NeuralFactor, *inputs: Any) -> Any:
+    return model.predict(*inputs)
 
 
 def factor_operator(

@@ -134,6 +134,7 @@ _FORMATS = {
     "contraction": ".3f",
     "total": ".0f",
     "of_young": ".4f",
+    "of_rival": ".2f",
     "run_time": ".2f",
     "relative_l2": ".2%",
     "relative_l2_sd": ".2%",
@@ -179,7 +180,17 @@ def _short(value: Any) -> str:
 
 
 # What says where things are, and how they are shown, but not what was measured.
-_NOT_RECORDED = ("record", "record_dir", "json", "data", "plot", "torch", "folder")
+_NOT_RECORDED = (
+    "record",
+    "record_dir",
+    "json",
+    "data",
+    "plot",
+    "torch",
+    "folder",
+    "weights",
+    "output",
+)
 
 
 def _arguments(command: Any) -> Row:
