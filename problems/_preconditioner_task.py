@@ -25,7 +25,16 @@ _RIVALS = {
     "sparse-inverse": {"FSAI": pc.FSAI(), "Chebyshev": pc.ChebyshevPolynomial(3, 12.0)},
     "neural-factor": {"IncompleteCholesky": _EXACT, "SSOR(1)": pc.SSOR(1.0)},
     "ic-correction": {"IncompleteCholesky": _EXACT},
+    "deep-directions": {"Multigrid": pc.Multigrid()},
+    "deep-directions-two-level": {"Multigrid": pc.Multigrid()},
 }
+_DIRECTIONS = {
+    "deep-directions": pc.SharedLevelDirections,
+    "deep-directions-two-level": pc.TwoLevelDirections,
+}
+# Of steepest descent in the loss: what the shared levels, which start as multigrid, are
+# bad at shows later. The two levels are trained as published.
+_STEPS_BEFORE = {"deep-directions": 3, "deep-directions-two-level": 0}
 
 
 class SystemFamily:
@@ -41,6 +50,7 @@ class SystemFamily:
     """
 
     def __init__(self, name: str, size: int | None):
+        self.name = name
         self.problem: Any = None
         if name in system_names():
             self.system = get_system(name, refinements=size)
@@ -70,16 +80,28 @@ class PreconditionerTask:
 
     **Arguments:**
 
-    - `method`: "sparse-inverse", "neural-factor" or "ic-correction".
+    - `method`: "sparse-inverse", "neural-factor", "ic-correction", "deep-directions"
+        or "deep-directions-two-level".
     - `family`: the systems to train on.
+
+    **Raises:** `ValueError` for directions on anything but Poisson's problem.
     """
 
     def __init__(self, method: str, family: SystemFamily):
+        if method in _DIRECTIONS and not family.name.startswith("poisson"):
+            raise ValueError(
+                f"problem: {method} knows no coefficients; expected poisson-1d, "
+                f"poisson-2d or poisson-3d, got {family.name}."
+            )
         self.method, self.family = method, family
 
     def model(self, width: int, key: PRNGKeyArray) -> Any:
         """The untrained model, in float32."""
-        if self.method == "sparse-inverse":
+        if self.method in _DIRECTIONS:
+            network = _DIRECTIONS[self.method]
+            ndim = self.family.problem.grid.ndim
+            model = pc.DeepConjugateDirections(network(ndim, width, key=key))
+        elif self.method == "sparse-inverse":
             model = pc.SparseApproximateInverse(width, key=key)
         elif self.method == "ic-correction":
             model = pc.CorrectedCholesky(width, key=key)
@@ -89,7 +111,11 @@ class PreconditionerTask:
         return in_float32(model)
 
     def data(self, count: int, num_cg_steps: int, key: PRNGKeyArray):
-        """Systems, and the loss to train with."""
+        """Systems (for directions: vectors), and the loss to train with."""
+        if self.method in _DIRECTIONS:
+            A, _ = self.family.problem.linear_system(key=key)
+            vectors = pc.sine_vectors(A.grid, count, key=key)
+            return vectors, pc.DirectionResidual(A, _STEPS_BEFORE[self.method])
         if self.method == "sparse-inverse" and self.family.problem is not None:
             loss = pc.UnrolledCG(self.family.problem, num_cg_steps)
             return self.family.coefficients(count, key), loss
@@ -113,12 +139,22 @@ class PreconditionerTask:
         if self.method == "sparse-inverse":
             # (Whatever its weights: the network's last layer starts as zero.)
             named["untrained"] = pc.SparseApproximateInverse(4, 1, key=jr.key(0))
+        if self.method == "deep-directions":
+            ndim = self.family.problem.grid.ndim
+            network = pc.SharedLevelDirections(ndim, 1, key=jr.key(0))
+            named["untrained"] = in_float32(pc.DeepConjugateDirections(network))
         found: dict[str, Callable] = {k: plain(v) for k, v in named.items()}
         if isinstance(model, pc.NeuralFactor):
             found["learned"] = lambda A, points: model.at(points).build(A)
         else:
             found["learned"] = plain(model)
         return found
+
+    def solver(self, name: str, rtol: float) -> sciml.CG | sciml.linear.FlexibleCG:
+        """What one of the `builders` is used in."""
+        if self.method in _DIRECTIONS and name in ("learned", "untrained"):
+            return sciml.linear.FlexibleCG(rtol=rtol, max_steps=10_000)
+        return sciml.CG(rtol=rtol, max_steps=10_000)
 
 
 def count_steps(
@@ -138,7 +174,8 @@ def count_steps(
     - `key`: of systems and right-hand sides.
 
     **Returns:** per method `preconditioner`, `median` and `worst` number of steps (of
-    those that converged), `converged`, and `nonzeros` that an application touches.
+    those that converged), `converged`, and `nonzeros` that an application touches
+    (for networks: multiplications by a weight; None where that is not known).
     """
     systems = []
     for k in jr.split(key, count):
@@ -152,13 +189,13 @@ def count_steps(
             solution = sciml.linear_solve(
                 A,
                 b,
-                sciml.CG(rtol=1e-8, max_steps=10_000),
+                task.solver(name, 1e-8),
                 preconditioner=build(A, points),
                 throw=False,
             )
             if solution.result == sciml.RESULTS.successful:
                 steps.append(int(solution.stats["num_steps"]))
-            entries = _nonzeros(name, task.method, A)
+            entries = _nonzeros(name, task.method, model, A)
         rows.append(
             {
                 "preconditioner": name,
@@ -172,8 +209,12 @@ def count_steps(
     return rows
 
 
-def _nonzeros(name: str, method: str, operator: Any) -> int:
+def _nonzeros(name: str, method: str, model: Any, operator: Any) -> int | None:
     """Entries of matrices and diagonals that one application touches."""
+    if method in _DIRECTIONS and name == "learned":
+        return model.network.num_products(operator.grid.num_points)
+    if name in ("Multigrid", "untrained") and method in _DIRECTIONS:
+        return None
     size, entries = operator.in_size(), sciml.linear.to_scipy(operator).nnz
     if name == "Jacobi":
         return size

@@ -10,6 +10,8 @@ CASES = {
     "sparse-inverse lognormal --size 8 --num-cg-steps 4": "Chebyshev",
     "ic-correction fem-disc-heat --size 1": "IncompleteCholesky",
     "neural-factor darcy --size 8 --test-size 9": "SSOR(1)",
+    "deep-directions poisson-2d --size 16 --test-size 18": "untrained",
+    "deep-directions-two-level poisson-3d --size 5": "Multigrid",
 }
 
 
@@ -30,6 +32,7 @@ def test_trains_saves_and_counts(line, tmp_path, capsys):
         "SparseApproximateInverse",
         "CorrectedCholesky",
         "NeuralFactor",
+        "DeepConjugateDirections",
     }
 
 
@@ -41,6 +44,7 @@ def test_trains_saves_and_counts(line, tmp_path, capsys):
         ("ic-correction --batch-size 65", "num_train"),
         ("sparse-inverse --num-cg-steps 1", "num_cg_steps"),
         ("sparse-inverse --learning-rate 0", "learning_rate"),
+        ("deep-directions lognormal", "poisson-3d, got lognormal"),
         ("magic", "magic"),
     ],
 )

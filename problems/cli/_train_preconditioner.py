@@ -14,7 +14,13 @@ class TrainPreconditioner:
     """Train a preconditioner on random systems, and count its steps on unseen ones."""
 
     method: Annotated[
-        Literal["sparse-inverse", "neural-factor", "ic-correction"],
+        Literal[
+            "sparse-inverse",
+            "neural-factor",
+            "ic-correction",
+            "deep-directions",
+            "deep-directions-two-level",
+        ],
         tyro.conf.Positional,
     ]
     """What to train."""
@@ -25,7 +31,7 @@ class TrainPreconditioner:
     test_size: int | None = None
     """The same of the systems that it is tested on; default as in training."""
     num_train: int = 64
-    """Systems to train on."""
+    """Systems to train on; vectors for deep-directions."""
     num_test: int = 20
     """Unseen systems."""
     num_steps: int = 300
@@ -104,11 +110,12 @@ class TrainPreconditioner:
                     print(f"{name.replace('_', ' '):<18} {text}")
             for row in rows:
                 median = row["median"]
+                touched = row["nonzeros"]
                 print(
                     f"{row['preconditioner']:<18} median "
                     f"{'–' if median is None else f'{median:g}'}, worst "
-                    f"{row['worst']}, {row['converged']} of {self.num_test} converged, "
-                    f"{row['nonzeros']} nonzeros"
+                    f"{row['worst']}, {row['converged']} of {self.num_test} converged"
+                    + ("" if touched is None else f", {touched} nonzeros")
                 )
             say(f'use it: sciml.load("{path}").build(A)')
         learned = rows[-1]["converged"]

@@ -1,15 +1,13 @@
 """Domains with holes: nodes of a grid that are held at zero."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Shaped
+from jaxtyping import ArrayLike
 
 from ..grids import SymmetricStencil
 from ._stencil_operator import StencilOperator
 
 
-def with_obstacle(
-    operator: StencilOperator, obstacle: Shaped[Array, "*space"]
-) -> StencilOperator:
+def with_obstacle(operator: StencilOperator, obstacle: ArrayLike) -> StencilOperator:
     """A with zero Dirichlet conditions at the nodes of an obstacle.
 
     Couplings between the obstacle's nodes and all others are taken out, in rows and

@@ -112,8 +112,8 @@ def ritz_vectors(
     from ..linear import to_scipy
 
     matrix = to_scipy(operator).astype(np.float64).tocsr()
-    others = abs(matrix).sum(axis=1) - abs(matrix.diagonal())
-    fluid = np.asarray(others).ravel() > 0
+    row_sums = np.asarray(abs(matrix).sum(axis=1)).ravel()
+    fluid = row_sums > abs(matrix.diagonal())
     first_key, mix_key = jr.split(key)
     start = fluid * np.asarray(jr.normal(first_key, (matrix.shape[0],)), float)
     values, vectors = _lanczos(matrix, matrix @ start, num_steps)

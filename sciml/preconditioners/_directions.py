@@ -34,6 +34,10 @@ class AbstractDirections(eqx.Module):
         root mean square of what it is given is 1.
         """
 
+    @abc.abstractmethod
+    def num_products(self, shape: tuple[int, ...]) -> int:
+        """Multiplications by a weight in one application to fields of a shape."""
+
 
 @register
 class TwoLevelDirections(AbstractDirections):
@@ -50,7 +54,7 @@ class TwoLevelDirections(AbstractDirections):
     Each C is another convolution with kernels of 3ᵈ nodes, `width` channels, zeros
     beyond the sides, and a bias; ρ is `jax.nn.relu`, applied before what is added. With
     the defaults and three axes these are the 97,457 numbers of the authors' network for
-    64³ nodes; (2, 5, 2) are the 152,881 of the one for 128³.
+    64³ nodes; 2, 5, 3 are the 152,881 of the one for 128³.
 
     It looks 2 · 10 nodes far, and so needs more steps the finer the grid is. Blocks at
     the far sides of odd sizes are filled up by zeros.
@@ -133,6 +137,15 @@ class TwoLevelDirections(AbstractDirections):
         """The network on a domain, as `AbstractDirections.on`."""
         del grid
         return _TwoLevels(self, fluid)
+
+    def num_products(self, shape: tuple[int, ...]) -> int:
+        """Multiplications by a weight in one application, as `AbstractDirections`'."""
+        fine = self.lift, self.first, self.fine, self.after, self.project
+        per_node = lambda layers: sum(
+            x.size for x in jax.tree.leaves(layers) if x.ndim > 1
+        )
+        halves = math.prod(-(-n // 2) for n in shape)
+        return per_node(fine) * math.prod(shape) + per_node(self.coarse) * halves
 
 
 class _TwoLevels(eqx.Module):

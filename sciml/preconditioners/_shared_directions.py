@@ -16,6 +16,8 @@ from ..grids import Grid
 from ..linear import AbstractLevel, v_cycle
 from ._directions import AbstractDirections, Field, check_network
 
+CoarseField = Float[Array, "*coarse"]
+
 # Finer than this, axes are made coarser: log₂ N − 3 times where N is a power of two.
 _COARSEST = 8
 # The damping of Jacobi's method that smooths best, per number of axes.
@@ -88,7 +90,7 @@ class SharedLevelDirections(AbstractDirections):
         lengths = np.asarray(grid.spacing) * intervals
         fluid, levels = fluid.astype(dtype), []
         while max(shape) > _COARSEST:
-            coarse = tuple(n // 2 if n > _COARSEST else n for n in shape)
+            coarse = _coarser(shape)
             pairs = zip(shape, coarse, strict=True)
             maps = tuple(jnp.asarray(_line(n, m), dtype) for n, m in pairs)
             weights, total = _unit_laplacian(shape, lengths)
@@ -108,6 +110,16 @@ class SharedLevelDirections(AbstractDirections):
             shape = coarse
         weights, _ = _unit_laplacian(shape, lengths)
         return _Levels(tuple(levels), _exact(fluid, weights), fluid)
+
+    def num_products(self, shape: tuple[int, ...]) -> int:
+        """Multiplications by a weight in one application, as `AbstractDirections`'."""
+        layers = self.before, self.after
+        per_node = sum(x.size for x in jax.tree.leaves(layers)) - 2 * self.width
+        total = 0
+        while max(shape) > _COARSEST:
+            total += per_node * math.prod(shape)
+            shape = _coarser(shape)
+        return total + math.prod(shape) ** 2
 
 
 class _Smoothing(eqx.Module):
@@ -175,7 +187,7 @@ class _Level(AbstractLevel):
     before: _Smoothing
     after: _Smoothing
     fluid: Field
-    maps: tuple[Float[Array, "fine coarse"], ...]
+    maps: tuple[Float[Array, "_ _"], ...]
     weights: tuple[float, ...] = eqx.field(static=True)
     scale: float = eqx.field(static=True)
     coarsening: float = eqx.field(static=True)
@@ -184,7 +196,7 @@ class _Level(AbstractLevel):
         """f − Â u."""
         return f - u + self.fluid * _neighbours(u, self.weights)
 
-    def down(self, f: Field) -> Field:
+    def down(self, f: Field) -> CoarseField:
         """Weighted means of a field at the coarse nodes."""
         maps = [jax.lax.stop_gradient(p).T for p in self.maps]
         return self.scale * _along_axes(f, maps)
@@ -193,10 +205,10 @@ class _Level(AbstractLevel):
         del u
         return self.before(f, self.fluid)
 
-    def restrict(self, u: Field, f: Field) -> tuple[Field | None, Field]:
+    def restrict(self, u: Field, f: Field) -> tuple[None, CoarseField]:
         return None, self.coarsening * self.down(self.residual(u, f))
 
-    def prolong(self, u: Field, coarse_u: Field) -> Field:
+    def prolong(self, u: Field, coarse_u: CoarseField) -> Field:
         maps = [jax.lax.stop_gradient(p) for p in self.maps]
         return u + self.fluid * _along_axes(coarse_u, maps)
 
@@ -217,6 +229,10 @@ class _Levels(eqx.Module):
             return (inverse @ held.ravel()).reshape(f.shape)
 
         return v_cycle(self.levels, solve, f)
+
+
+def _coarser(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(n // 2 if n > _COARSEST else n for n in shape)
 
 
 def _unit_laplacian(
