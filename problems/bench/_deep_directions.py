@@ -78,8 +78,8 @@ def bench_deep_directions(
         for name, builder in methods.items():
             row = {"points": size, "method": name, **_measure(builder, systems, cap)}
             of_cg = row["median_1e8"] if builder is None else of_cg
-            known = of_cg is not None and row["median_1e8"] is not None
-            row["of_cg"] = row["median_1e8"] / of_cg if known else None
+            steps = row["median_1e8"]
+            row["of_cg"] = None if steps is None or not of_cg else steps / of_cg
             rows.append(row)
             if on_row is not None:
                 on_row(row)

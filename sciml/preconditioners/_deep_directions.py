@@ -12,17 +12,24 @@ from .._serialisation import register
 from ..linear import AbstractPreconditioner, StencilOperator, SymmetricOperator
 from ._directions import AbstractDirections, Field
 
+# Of the angle between residual and direction.
+_SMALLEST_COSINE = 0.01
+
 
 @register
 class DeepConjugateDirections(AbstractPreconditioner):
-    """M(r) = ± |r| f(r/|r|), f a network: a direction for `FlexibleCG`.
+    """M(r) = |r| (± f(u) + γ |f(u)| u), u = r/|r|, f a network.
+
+    A direction for `FlexibleCG`: ±f is the half of the line that descends, and γ is
+    zero unless the angle between f and r has a cosine below 0.01, which it then fills
+    up to that: so M(r) descends whatever the weights.
 
     |r| is the root mean square, so that M is of degree 1 and the network sees numbers
-    of size 1 on grids of all sizes; the sign is that of r·f, so that M(r) descends. It
-    is neither linear nor symmetric: use it in `sciml.linear.FlexibleCG`, with
-    `num_directions` of 5 or more (its default); the authors take 2, and networks far
-    from linear then need several times the steps. `sciml.CG` refuses it. Where a solve
-    breaks down, `Fallback` goes on with another method.
+    of size 1 on grids of all sizes. It is neither linear nor symmetric: use it in
+    `sciml.linear.FlexibleCG`, with `num_directions` of 5 or more (its default); the
+    authors take 2, and networks far from linear then need several times the steps.
+    `sciml.CG` refuses it. Where a solve breaks down, `Fallback` goes on with another
+    method.
 
     The network knows the grid and where there are obstacles, nodes that no other node
     is coupled to (`sciml.linear.with_obstacle`), but no coefficients: it is for −Δ, and
@@ -59,7 +66,7 @@ class DeepConjugateDirections(AbstractPreconditioner):
         ```
 
     Source: Kaneda et al., ICML 2023 (arXiv 2205.10763). There ‖r‖ is the Euclidean
-    norm, and x and r are updated as in `FlexibleCG(num_directions=2)`.
+    norm, γ = 0, and x and r are updated as in `FlexibleCG(num_directions=2)`.
     """
 
     network: AbstractDirections
@@ -106,10 +113,18 @@ class _Directions(eqx.Module):
         size = _root_mean_square(free)
         unit = free / jnp.where(size == 0, 1, size)
         f = self.network(unit.astype(self.dtype)).astype(r.dtype)
-        # (Sums of squares in the network's own units, which do not overflow.)
-        side = jnp.where(jnp.sum(unit * f) < 0, -1, 1).astype(r.dtype)
-        scaled = size * side / jnp.max(self.diagonal)
+        f = _descending(f, unit)
+        scaled = size / jnp.max(self.diagonal)
         return scaled * self.fluid * f + (1 - self.fluid) * r / self.diagonal
+
+
+def _descending(f: Field, unit: Field) -> Field:
+    """±f, with as much of the residual added as its angle to that asks for."""
+    length = jnp.sqrt(jnp.mean(f * f) + jnp.finfo(f.dtype).tiny)
+    cosine = jnp.mean(f * unit) / length
+    turned = jnp.where(cosine < 0, -1, 1).astype(f.dtype)
+    missing = jnp.maximum(_SMALLEST_COSINE - jnp.abs(cosine), 0)
+    return turned * f + missing * length * unit
 
 
 def _root_mean_square(x: Field) -> Shaped[Array, ""]:

@@ -172,7 +172,8 @@ def _gathered(parts: Float[Array, "nodes *space"]) -> Field:
     ndim = parts.ndim - 1
     for axis in range(1, ndim + 1):
         parts = parts.reshape(3, -1, *parts.shape[1:])
-        parts = sum(_moved(parts[k], axis, k - 1) for k in range(3))
+        low, middle, high = (_moved(parts[k], axis, k - 1) for k in range(3))
+        parts = low + middle + high
     return parts[0]
 
 
