@@ -9,6 +9,7 @@ from ._darcy_small import (
     bench_darcy_small as bench_darcy_small,
     check_darcy_small as check_darcy_small,
 )
+from ._deep_directions import bench_deep_directions as bench_deep_directions
 from ._durability import (
     bench_durability as bench_durability,
     bench_soak as bench_soak,

@@ -13,6 +13,9 @@ _CLASSES = {
     "sparse-inverse": "SparseApproximateInverse",
     "neural-factor": "NeuralFactor",
     "ic-correction": "CorrectedCholesky",
+    "multigrid": "LearnedMultigrid",
+    "deep-directions": "DeepConjugateDirections",
+    "deep-directions-two-level": "DeepConjugateDirections",
 }
 
 
@@ -26,26 +29,33 @@ class TrainPreconditioner:
 
     report: Reported
     method: Annotated[
-        Literal["sparse-inverse", "neural-factor", "ic-correction"],
+        Literal[
+            "sparse-inverse",
+            "neural-factor",
+            "ic-correction",
+            "multigrid",
+            "deep-directions",
+            "deep-directions-two-level",
+        ],
         tyro.conf.Positional,
     ]
     """What to train."""
     problem: Annotated[str, tyro.conf.Positional] = "lognormal"
-    """Family of systems: lognormal, or a problem of `sciml list`."""
+    """Family of systems: lognormal, mixture, or a problem of `sciml list`."""
     size: int | None = None
     """Nodes per axis, or refinements; default the problem's own."""
     test_size: tuple[int, ...] = ()
     """The same of the systems that it is tested on; default as in training."""
     num_train: int = 64
-    """Systems to train on."""
+    """Systems to train on; vectors for deep-directions."""
     num_test: int = 20
     """Unseen systems of each size."""
     num_steps: int = 300
     """Updates."""
     batch_size: int = 4
     """Systems per update."""
-    num_cg_steps: int = 40
-    """Of the loss of sparse-inverse, which goes through CG."""
+    num_cg_steps: int | None = None
+    """Of losses that go through CG; default 40 for sparse-inverse, 5 for multigrid."""
     width: int = 16
     """Channels of the network."""
     relaxation: float = 0.0
@@ -102,6 +112,11 @@ class TrainPreconditioner:
         data_key, model_key, fit_key = keys
         model = task.model(self.width, model_key, relaxation=self.relaxation)
         data, loss = task.data(self.num_train, self.num_cg_steps, data_key)
+        if len(data) < self.batch_size:
+            raise Usage(
+                f"num_train: of {self.num_train} systems {len(data)} can be trained "
+                f"on, fewer than batch_size ({self.batch_size})."
+            )
         model, history = sciml.training.fit(
             model,
             data,
@@ -144,7 +159,7 @@ class TrainPreconditioner:
         for name in ("num_train", "num_test", "num_steps", "batch_size", "width"):
             if getattr(self, name) < 1:
                 raise Usage(f"{name}: expected at least 1, got {getattr(self, name)}.")
-        if self.num_cg_steps < 2:
+        if self.num_cg_steps is not None and self.num_cg_steps < 2:
             raise Usage(f"num_cg_steps: expected at least 2, got {self.num_cg_steps}.")
         if self.batch_size > self.num_train:
             raise Usage(

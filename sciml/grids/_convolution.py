@@ -242,16 +242,16 @@ def _correlate(x: Array, weight: Array, stride: int) -> Array:
     weight = weight.astype(x.dtype)
     if weight.ndim < 5:
         return correlate(x[None], weight, stride)[0]
-    # A sum of two-dimensional convolutions, since XLA's CPU gradients of three-
-    # dimensional ones are slow: 27 times for stride 2, 2 to 5 times for stride 1.
+    # Neighbouring planes as channels of a two-dimensional convolution: on CPUs XLA's
+    # three-dimensional ones take four times as long, their gradients five times.
     length = weight.shape[2]
     last = stride * ((x.shape[0] - length) // stride)
     planes = [
         lax.slice_in_dim(x, t, t + last + 1, stride, axis=0) for t in range(length)
     ]
-    return sum(
-        correlate(plane, weight[:, :, t], stride) for t, plane in enumerate(planes)
-    )  # pyright: ignore[reportReturnType]
+    merged = jnp.moveaxis(weight, 2, 1)
+    merged = merged.reshape(weight.shape[0], -1, *weight.shape[3:])
+    return correlate(jnp.concatenate(planes, -1), merged, stride)
 
 
 def _phase_weight(weight: Array) -> Array:

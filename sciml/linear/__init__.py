@@ -16,6 +16,7 @@ from ._gmres import GMRES as GMRES
 from ._krylov import AbstractKrylov as AbstractKrylov
 from ._matrix_free import MatrixFree as MatrixFree
 from ._minres import MINRES as MINRES
+from ._obstacle import with_obstacle as with_obstacle
 from ._preconditioned import (
     Preconditioned as Preconditioned,
     newton_krylov as newton_krylov,

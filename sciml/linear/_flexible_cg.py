@@ -33,6 +33,7 @@ class _Memory(eqx.Module):
     sizes: Shaped[Array, " m"]
     count: Int[Array, ""]
     curvature: Shaped[Array, ""]
+    stretch: Shaped[Array, ""]
 
 
 class FlexibleCG(AbstractKrylov):
@@ -139,6 +140,10 @@ class FlexibleCG(AbstractKrylov):
             # p is a null vector of A. pᵀM⁻¹p is what it would be for a fixed M.
             pp = zr + jnp.sum(total**2 * memory.sizes)
             null = jnp.abs(pq) <= eps * memory.curvature * pp
+            # For others that is too much by a factor which grows from step to step: of
+            # A itself p must be a null vector, too.
+            square = tree.inner(p, p)
+            null = null & (jnp.abs(pq) <= eps * memory.stretch * square)
             status = first_of(
                 (~(jnp.isfinite(zr) & jnp.isfinite(pq) & jnp.isfinite(pr)), NONFINITE),
                 (zr <= 0, INDEFINITE_PRECONDITIONER),
@@ -154,6 +159,7 @@ class FlexibleCG(AbstractKrylov):
                 memory.sizes.at[slot].set(pp),
                 memory.count + 1,
                 jnp.maximum(memory.curvature, pq / zr),
+                jnp.maximum(memory.stretch, pq / square),
             )
             return memory, p, q, pr / pq, status
 
@@ -166,5 +172,5 @@ class FlexibleCG(AbstractKrylov):
         zero = jnp.zeros((), dtype)
         count = jnp.zeros((), jnp.int32)
         none = jnp.zeros((m,), dtype)
-        nothing = _Memory(ring, ring, none, none, count, zero)
+        nothing = _Memory(ring, ring, none, none, count, zero, zero)
         return verified(self, A, b, x0, descent(direction, restart), nothing)

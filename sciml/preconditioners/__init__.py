@@ -25,7 +25,17 @@ from ._coarsening import (
     SemiCoarsening as SemiCoarsening,
 )
 from ._corrected_cholesky import CorrectedCholesky as CorrectedCholesky
+from ._deep_directions import DeepConjugateDirections as DeepConjugateDirections
 from ._direct import DirectFactorisation as DirectFactorisation
+from ._direction_loss import DirectionResidual as DirectionResidual
+from ._direction_vectors import (
+    ritz_vectors as ritz_vectors,
+    sine_vectors as sine_vectors,
+)
+from ._directions import (
+    AbstractDirections as AbstractDirections,
+    TwoLevelDirections as TwoLevelDirections,
+)
 from ._factor_loss import FactorResidual as FactorResidual
 from ._fallback import Fallback as Fallback
 from ._fast_diagonalisation import FastDiagonalisation as FastDiagonalisation
@@ -80,6 +90,7 @@ from ._scope import (
     Provenance as Provenance,
     Scope as Scope,
 )
+from ._shared_directions import SharedLevelDirections as SharedLevelDirections
 from ._smoothers import (
     AbstractSmoother as AbstractSmoother,
     AbstractSmoothing as AbstractSmoothing,

@@ -9,6 +9,7 @@ from .._common import ExitCode
 from ._certified import Certified
 from ._contraction import Contraction
 from ._darcy_small import DarcySmall
+from ._deep_directions import DeepDirections
 from ._durability import Durability
 from ._faults import Faults
 from ._learned_multigrid import LearnedMultigrid
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "contraction": "error reduction per V-cycle against the grid size",
     "learned-multigrid": "a learned V-cycle beside untrained ones, and PyAMG (--amg)",
     "relaxation": "SOR and SSOR-CG over sequences: bandits, Young's form, fixed omegas",
+    "deep-directions": "flexible CG with directions of networks, beside CG, multigrid",
     "neural-odes": "penalties on the cost of a solve: accuracy, evaluations, times",
     "recorder": "what recording a solve costs, and a price on it; torch (--torch)",
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
@@ -52,6 +54,7 @@ _Benchmark = (
     | Annotated[Contraction, _called("contraction")]
     | Annotated[LearnedMultigrid, _called("learned-multigrid")]
     | Annotated[Relaxation, _called("relaxation")]
+    | Annotated[DeepDirections, _called("deep-directions")]
     | Annotated[NeuralODEs, _called("neural-odes")]
     | Annotated[Recorder, _called("recorder")]
     | Annotated[DarcySmall, _called("darcy-small")]
