@@ -53,6 +53,7 @@ from ._lotka_volterra import (
     load_lynx_hare as load_lynx_hare,
 )
 from ._matrices import load_matrix as load_matrix, matrix_names as matrix_names
+from ._mixtures import EllipticMixture as EllipticMixture
 from ._navier_stokes import NavierStokesVorticity as NavierStokesVorticity
 from ._ode_registry import get_ode as get_ode, ode_names as ode_names
 from ._poisson import Poisson as Poisson
