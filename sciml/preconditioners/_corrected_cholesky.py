@@ -30,7 +30,7 @@ class CorrectedCholesky(AbstractPreconditioner):
         L_ij = (L₀)_ij + α √A_ii o_ij for i > j,
         L_ii = (L₀)_ii · exp(c tanh(α o_ii / c)),  c = log 4
 
-    with rows shortened where Σ_j |L_ij|, j < i, exceeds both L_ii and that of L₀, so
+    with rows shortened where Σ_j |L_ij|/L_ii, j < i, exceeds both 1 and that of L₀, so
     that L is invertible for all weights, and M symmetric positive definite. α is
     learned and starts at 0: untrained, M is incomplete Cholesky. The network sees L₀
     and A scaled to a unit diagonal, and nothing of the mesh: trained on small systems
@@ -122,7 +122,8 @@ class CorrectedCholesky(AbstractPreconditioner):
         pivots = start[0] * jnp.exp(bounded(o[0], math.log(_MAX_PIVOT_CHANGE)))
         lower = jnp.where(graph.strictly_lower, start + o * root[None], 0.0)
         sums = jnp.sum(jnp.where(graph.strictly_lower, jnp.abs(start), 0.0), axis=0)
-        lower = capped(lower, jnp.maximum(pivots, sums))
+        # (Ratios to the pivots, as it is these that solutions grow with.)
+        lower = capped(lower, pivots * jnp.maximum(1.0, sums / start[0]))
         return jnp.where(graph.on_diagonal, pivots[None], lower)
 
 

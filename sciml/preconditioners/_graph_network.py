@@ -13,6 +13,8 @@ from ._matrix_graph import MatrixGraph
 Nodes = Float[Array, "n _c"]
 Edges = Float[Array, "width n _c"]
 
+_LARGEST = 1e12
+
 
 class Perceptron(eqx.Module):
     """W₂ σ(W₁ x + b₁) + b₂ along the last axis, x given in parts side by side.
@@ -131,8 +133,9 @@ class GraphNetwork(eqx.Module):
         e = _standardised(self.edge_encoder(edges))
         for step in self.rounds:
             if not self.residual:
-                e = jnp.where(live, step.edge(e, *on_edges(graph, x)), 0.0)
-                x = step.node(jnp.sum(e, axis=0), x)
+                new = _in_range(step.edge(e, *on_edges(graph, x)))
+                e = jnp.where(live, new, 0.0)
+                x = _in_range(step.node(jnp.sum(e, axis=0), x))
                 continue
             seen = _standardised(x)
             new = step.edge(_standardised(e), *on_edges(graph, seen))
@@ -161,6 +164,11 @@ def on_edges(
 def shared(x: Float[Array, " c"]) -> Callable[[Array], Array]:
     """One vector for all edges, as such a part."""
     return lambda weight: _times(x[None, None], weight)
+
+
+def _in_range(x: Array) -> Array:
+    # No finite weights make a round overflow, not even in single precision.
+    return jnp.clip(x, -_LARGEST, _LARGEST)
 
 
 def _times(x: Array, weight: Array) -> Array:

@@ -50,9 +50,11 @@ class NeuralFactor(AbstractPreconditioner):
     - `num_rounds`: of messages, default 5, as published.
     - `solve`: default `LevelSchedule()`, exact solves. `JacobiSweeps` needs many sweeps
         for what is learned, whose entries below the diagonal are large.
-    - `relaxation`: ω, default 0, as published. The entries of a factor that is worth
-        its cost are near those of ω = 1, and what the network then has to learn is a
-        correction.
+    - `relaxation`: ω, default 0, as published. With the diagonal fixed Gauss–Seidel is
+        hard to improve on: on discs CG takes a median of 34 steps from ω = 1 before
+        training and 35 after it, incomplete Cholesky 29 (`sciml train preconditioner
+        neural-factor fem-disc-heat --relaxation 1 --batch-size 8 --num-steps 150
+        --learning-rate 3e-4`). `CorrectedCholesky` learns the diagonal, too.
     - `key`: draws the weights.
 
     **Raises:** `ValueError` for sizes below 1, and for ω outside of [0, 2]. `build`
