@@ -22,11 +22,9 @@ def test_kinds():
         delays.setdefault(kind, []).append(max(ByStrength().spacing(A)))
         diagonal = A.stencil.diagonal
         contrast = float(jnp.max(diagonal) / jnp.min(diagonal))
-        low, high = {
-            "mild": (1.0, 10.0),
-            "aligned": (1.0, 1.0),
-            "turned": (1.0, 1.0),
-        }.get(kind, (300.0, 1e4))
+        one = (1.0, 1.0)
+        bounds = {"mild": (1.0, 10.0), "aligned": one, "turned": one}
+        low, high = bounds.get(kind, (300.0, 1e4))
         assert low * (1 - 1e-6) <= contrast <= high * (1 + 1e-6)
         # The same key is the same system.
         again = mixture.sample(index, key)[1]

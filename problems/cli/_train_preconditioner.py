@@ -63,7 +63,8 @@ class TrainPreconditioner:
     learning_rate: float = 3e-3
     """The highest one."""
     weights: str | None = None
-    """A file that this command saved: train nothing, count its steps."""
+    """Train nothing, count the steps of what this command saved, or sciml.pretrained.
+    """
     output: str = "runs/preconditioner.safetensors"
     """Where to save what was trained."""
 
@@ -144,10 +145,15 @@ class TrainPreconditioner:
 
     def _load(self, path: str) -> Any:
         import sciml
+        from sciml._pretrained import pretrained_names
 
-        if not pathlib.Path(path).is_file():
-            raise BadData(f"{path}: no such file.")
-        model = sciml.load(path)
+        if path in pretrained_names():
+            model = sciml.pretrained(path).learned
+        elif pathlib.Path(path).is_file():
+            model = sciml.load(path)
+        else:
+            known = ", ".join(pretrained_names())
+            raise BadData(f"{path}: no such file, and none of {known}.")
         if type(model).__name__ != _CLASSES[self.method]:
             raise BadData(
                 f"{path}: holds {type(model).__name__}; {self.method} is "
