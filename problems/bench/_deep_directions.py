@@ -110,15 +110,14 @@ def _measure(builder: Any, systems: list, cap: int) -> Row:
         A, b, solver, preconditioner=M, throw=False
     )
     (A, b), start = systems[0], time.perf_counter()
-    set_up = eqx.filter_jit(build)
-    M = set_up(A)
+    M = build(A)
     run = eqx.filter_jit(solve)
     jax.block_until_ready(run(A, b, M).value)
     compile_time = time.perf_counter() - start
     steps: dict[float, list[int | None]] = {1e-4: [], _RTOL: []}
     times, residuals = [], []
     for A, b in systems:
-        M = jax.block_until_ready(set_up(A)) if builder is not None else None
+        M = jax.block_until_ready(build(A))
         start = time.perf_counter()
         solution = run(A, b, M)
         jax.block_until_ready(solution.value)

@@ -56,7 +56,7 @@ class TwoLevelDirections(AbstractDirections):
     the defaults and three axes these are the 97,457 numbers of the authors' network for
     64³ nodes; 2, 5, 3 are the 152,881 of the one for 128³.
 
-    It looks 2 · 10 nodes far, and so needs more steps the finer the grid is. Blocks at
+    It looks about 22 nodes far, and needs more steps the finer the grid is. Blocks at
     the far sides of odd sizes are filled up by zeros.
 
     **Arguments:**
