@@ -1,11 +1,12 @@
 """What a learned preconditioner was trained for, and one that knows it."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import lineax as lx
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Inexact
 
@@ -53,8 +54,7 @@ class Scope(eqx.Module):
                 return f"A carries no grid ({type(operator).__name__})"
             if operator.grid.ndim != self.ndim:
                 return f"A lives on {operator.grid.ndim} axes, not on {self.ndim}"
-        diagonal = _flat(lx.diagonal(operator))
-        low, high = float(jnp.min(diagonal)), float(jnp.max(diagonal))
+        low, high = map(float, np.asarray(_extremes(operator)))
         if not 0 < low <= high < float("inf"):
             return "A's diagonal is not positive and finite"
         if high > self.contrast * low:
@@ -156,5 +156,9 @@ def _told(M: lx.AbstractLinearOperator, inside: bool) -> lx.AbstractLinearOperat
     return SymmetricOperator(M.function, M.in_structure(), M.tags, facts)
 
 
-def _flat(vector: Any) -> Inexact[Array, " n"]:
-    return jnp.concatenate([jnp.ravel(leaf) for leaf in jtu.tree_leaves(vector)])
+@eqx.filter_jit
+def _extremes(operator: lx.AbstractLinearOperator) -> Inexact[Array, "2"]:
+    """The smallest and the largest entry of A's diagonal."""
+    diagonal = jtu.tree_leaves(lx.diagonal(operator))
+    lows, highs = ([f(leaf) for leaf in diagonal] for f in (jnp.min, jnp.max))
+    return jnp.stack([jnp.min(jnp.stack(lows)), jnp.max(jnp.stack(highs))])
