@@ -79,7 +79,8 @@ def main(smoke: bool = False) -> dict[str, float]:
             steps, set_up, seconds[name] = compare(builder, unseen)
             numbers[f"{name}_{n}"] = steps
             print(
-                f"{n:>4}² {name:<10}{steps:>6.0f} steps, set-up {1e3 * set_up:6.1f} ms, "
+                f"{n:>4}² {name:<10}{steps:>6.0f} steps, "
+                f"set-up {1e3 * set_up:6.1f} ms, "
                 f"solve {1e3 * seconds[name]:6.1f} ms"
             )
         saved = seconds["ic"] - seconds["learned"]
@@ -106,7 +107,7 @@ def systems(size: int, count: int, seed: int) -> list:
 
 
 def compare(builder: AbstractPreconditioner, operators: list) -> tuple[float, ...]:
-    """Medians: number of steps, seconds of set-up and of a solve, uncompiled ones out."""
+    """Medians: number of steps, seconds of set-up and of a solve; compiled before."""
     solver = sciml.CG(rtol=1e-8, max_steps=2000)
     rows = []
     for k, A in enumerate([operators[0], *operators]):

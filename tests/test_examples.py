@@ -257,3 +257,14 @@ def test_tune_relaxation(capsys):
     assert numbers["response_surface"] < numbers["cheb_cb"] < numbers["fixed"]
     assert 1 <= numbers["omega_by_hand"] < 1.6
     assert "steps of CG" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_learned_preconditioner(capsys):
+    numbers = run("learned_preconditioner")
+    # Incomplete Cholesky draws nothing.
+    assert abs(numbers["ic_12"] - 16) <= 1 and abs(numbers["ic_24"] - 29) <= 1
+    assert numbers["learned_12"] <= numbers["ic_12"]
+    assert numbers["learned_24"] < 0.9 * numbers["ic_24"]
+    assert numbers["multigrid_24"] <= 8 and numbers["training_time"] > 0
+    assert "beside multigrid never" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ._common import BadData, ExitCode, Usage, say
+from ._weights import trained
 from .bench._report import Reported
 
 _CLASSES = {
@@ -144,16 +145,7 @@ class TrainPreconditioner:
         return model, facts
 
     def _load(self, path: str) -> Any:
-        import sciml
-        from sciml._pretrained import pretrained_names
-
-        if path in pretrained_names():
-            model = sciml.pretrained(path).learned
-        elif pathlib.Path(path).is_file():
-            model = sciml.load(path)
-        else:
-            known = ", ".join(pretrained_names())
-            raise BadData(f"{path}: no such file, and none of {known}.")
+        model = trained(path)
         if type(model).__name__ != _CLASSES[self.method]:
             raise BadData(
                 f"{path}: holds {type(model).__name__}; {self.method} is "

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 from .._common import BadData, ExitCode, Usage
+from .._weights import trained
 from ._report import Reported
 
 
@@ -13,7 +14,7 @@ class DeepDirections:
 
     report: Reported
     models: tuple[str, ...] = ()
-    """Files of `sciml train preconditioner deep-directions`."""
+    """Files of `sciml train preconditioner deep-directions`, or sciml.pretrained."""
     ndim: int = 3
     """Axes."""
     sizes: tuple[int, ...] = (32, 64)
@@ -41,10 +42,7 @@ class DeepDirections:
 
         models = {}
         for path in self.models:
-            try:
-                model = sciml.load(path)
-            except (OSError, ValueError) as error:
-                raise BadData(f"{path}: {error}") from error
+            model = trained(path)
             if not isinstance(model, sciml.preconditioners.DeepConjugateDirections):
                 raise BadData(f"{path}: no DeepConjugateDirections.")
             if model.network.ndim != self.ndim:

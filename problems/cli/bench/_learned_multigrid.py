@@ -3,6 +3,7 @@
 import dataclasses
 
 from .._common import ExitCode, Usage
+from .._weights import trained
 from ._report import Reported
 
 
@@ -34,14 +35,9 @@ class LearnedMultigrid:
                 raise Usage(f"{name}: expected at least 1.")
         if any(n < 3 for n in self.points):
             raise Usage("points: expected at least 3.")
-        import sciml
-
         from ...bench import bench_learned_multigrid
 
-        try:
-            builder = None if self.weights is None else sciml.load(self.weights)
-        except sciml.SerialisationError as error:
-            raise Usage(str(error)) from error
+        builder = None if self.weights is None else trained(self.weights)
         rows = []
         for points in self.points:
             try:
