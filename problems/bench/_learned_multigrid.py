@@ -69,7 +69,8 @@ def bench_learned_multigrid(
 
     **Returns:** a row for each kind and method with `kind`, `method`, `unknowns`,
     `systems`, `converged`, `median` and `worst` number of steps, `products` (of one
-    cycle, in entries of the matrices that smoothing reads over those of A),
+    last system's cycle, in entries that smoothing reads over those of A, None where
+    it is not ours),
     `setup_time`, `solve_time` (medians over systems), and `speedup`: the time of the
     best untrained cycle of this kind, set-up and solve, over this method's; medians
     over systems.
@@ -78,6 +79,7 @@ def bench_learned_multigrid(
     learned = sciml.pretrained("two-phase-2d") if builder is None else builder
     builders = _builders(learned, every)
     keys = list(enumerate(jr.split(jr.key(seed), count)))
+    products: dict[tuple[str, str], float | None] = {}
     measured: dict[str, dict[str, list[dict[str, float]]]] = {}
     for number, kind in enumerate(kinds):
         of_kind = measured.setdefault(kind, {})
@@ -94,7 +96,7 @@ def bench_learned_multigrid(
                     found.setdefault(name, []).append(run())
             for name, rounds in found.items():
                 facts = {k: float(np.median([r[k] for r in rounds])) for k in rounds[0]}
-                facts["products"] = _products(builders.get(name), A)
+                products[kind, name] = _products(builders.get(name), A)
                 of_kind.setdefault(name, []).append(facts)
         # Hundreds of programs exhaust what a process may map.
         jax.clear_caches()
@@ -116,7 +118,7 @@ def bench_learned_multigrid(
                 "converged": int(sum(f["converged"] for f in facts)),
                 "median": float(np.median(steps)) if steps else None,
                 "worst": max(steps, default=None),
-                "products": float(np.median([f["products"] for f in facts])),
+                "products": products[kind, name],
                 "setup_time": float(np.median([f["setup_time"] for f in facts])),
                 "solve_time": float(np.median([f["solve_time"] for f in facts])),
                 "best_untrained": best,
@@ -200,14 +202,14 @@ def _amg(A: Any, b: Any, rtol: float) -> dict[str, Callable[[], dict[str, float]
     }
 
 
-def _products(builder: Any, A: Any) -> float:
+def _products(builder: Any, A: Any) -> float | None:
     """Entries that the smoothing of one cycle reads, over those of A."""
     if isinstance(builder, Pretrained):
         builder = builder.learned
     if isinstance(builder, LearnedMultigrid):
         builder = builder.cycle()
     if not isinstance(builder, Multigrid):
-        return float("nan")
+        return None
     builder = dataclasses.replace(builder, coarsening=builder.coarsening.decide(A))
     levels, _ = eqx.filter_eval_shape(builder.hierarchy, A)
     entries = lambda s: (1 + 2 * len(s.offsets)) * s.diagonal.size
