@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 def test_every_benchmark_has_options_of_its_own(name, capsys):
     code, out, _ = run(f"bench {name} --help", capsys)
     assert code == 0 and "--record-dir" in out and "--seed" in out
-    on_a_grid = ("linear", "certified", "surrogate-speed")
+    on_a_grid = ("linear", "certified", "surrogate-speed", "learned-multigrid")
     assert ("--points" in out) == (name in on_a_grid)
     assert ("--data" in out) == (name == "darcy-small")
 
