@@ -1,4 +1,4 @@
-"""Train a preconditioner for two minutes, use it, and compare it with the classics.
+"""Train a preconditioner in half a minute, use it, and compare it with the classics.
 
 Run it with `python examples/learned_preconditioner.py`. An incomplete Cholesky factor
 is corrected by a small graph network, trained without solutions on systems with a

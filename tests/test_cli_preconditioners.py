@@ -18,7 +18,17 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("line", CASES)
+# (A minute of compilation.)
+LONG = "deep-directions-two-level poisson-3d --size 5"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(line, marks=pytest.mark.slow) if line == LONG else line
+        for line in CASES
+    ],
+)
 def test_trains_saves_and_counts(line, tmp_path, capsys):
     path = tmp_path / "m.safetensors"
     line_ = f"train preconditioner {line} {SMALL} --output {path}"

@@ -15,6 +15,7 @@ from sciml.preconditioners import (
     FSAI,
     SSOR,
     AlgebraicMultigrid,
+    ByStrength,
     ChebyshevPolynomial,
     DirectFactorisation,
     FastPoisson,
@@ -43,10 +44,13 @@ class Method(Protocol):
 
 
 class Ours:
-    """Our CG as a user calls it; on grids the set-up includes the assembly of A."""
+    """Our solver as a user calls it; on grids the set-up includes the assembly of A."""
 
-    def __init__(self, system: System, builder: Any, max_steps: int):
+    def __init__(
+        self, system: System, builder: Any, max_steps: int, solver: Any = sciml.CG
+    ):
         self.system, self.builder, self.max_steps = system, builder, max_steps
+        self.solver = solver
         # Programs of its own, so that its first run is cold whatever ran before.
 
         @eqx.filter_jit
@@ -75,7 +79,7 @@ class Ours:
 
     def solve(self, state: Any, rtol: float) -> Run:
         """CG to a relative residual of `rtol`."""
-        solver = sciml.CG(rtol=rtol, max_steps=self.max_steps)
+        solver = self.solver(rtol=rtol, max_steps=self.max_steps)
         solution = self._solve(*state, solver)
         jax.block_until_ready(solution.value)
         steps = int(solution.stats["num_steps"])
@@ -220,6 +224,25 @@ class ScipyFFT:
         }
 
 
+def _learned(system: System, ours: Callable[..., Ours]) -> dict[str, Method]:
+    """The weights that come with the library, and the rule that their cycle uses."""
+    found: dict[str, Method] = {}
+    if system.grid is not None:
+        by_strength = Multigrid(coarsening=ByStrength())
+        found["sciml CG + Multigrid, by strength"] = ours(by_strength)
+        if system.grid.ndim == 2:
+            learned = sciml.pretrained("two-phase-2d")
+            found["sciml CG + two-phase-2d"] = ours(learned)
+        if system.grid.ndim == 3 and system.is_constant:
+            learned = sciml.pretrained("poisson-3d")
+            found["sciml FlexibleCG + poisson-3d"] = Ours(
+                system, learned, 500, sciml.linear.FlexibleCG
+            )
+    if system.grid is None or system.grid.ndim == 2:
+        found["sciml CG + lognormal-2d"] = ours(sciml.pretrained("lognormal-2d"))
+    return found
+
+
 def methods_for(
     system: System, *, cap: int, every: bool, workers: int
 ) -> dict[str, Method]:
@@ -250,6 +273,7 @@ def methods_for(
         found["sciml CG + IncompleteCholesky"] = ours(IncompleteCholesky(), cap)
         found["sciml CG + FSAI"] = ours(FSAI(), cap)
     if every:
+        found |= _learned(system, ours)
         found["sciml CG + SSOR"] = ours(SSOR(), cap)
         found["sciml CG + ChebyshevPolynomial(8)"] = ours(ChebyshevPolynomial(8), cap)
         if system.suits_direct:
