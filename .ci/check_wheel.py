@@ -21,6 +21,7 @@ extras = ("matplotlib", "rich", "tyro", "h5py", "orbax", "pyamg", "skfem")
 present = [name for name in extras if importlib.util.find_spec(name)]
 assert not present, f"core installation brought {present}"
 assert sciml.grids.Grid((3, 3)).size == 9
+assert sciml.pretrained("two-phase-2d").provenance.table, "no weights"
 """
 
 
@@ -60,7 +61,8 @@ def check_contents(wheel: pathlib.Path) -> None:
     in_tree = {
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
-        for path in (ROOT / package).rglob("*.py")
+        for pattern in ("*.py", "*.safetensors")
+        for path in (ROOT / package).rglob(pattern)
     }
     if missing := sorted(in_tree - set(names)):
         sys.exit(f"wheel check: {wheel.name} lacks {missing}")
