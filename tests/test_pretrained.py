@@ -14,8 +14,8 @@ import pytest
 import problems
 import sciml
 from sciml._pretrained import pretrained_names
-from sciml.grids import Grid
-from sciml.linear import diffusion_operator, linear_solve
+from sciml.grids import Grid, Periodic
+from sciml.linear import AbstractPreconditioner, diffusion_operator, linear_solve
 from sciml.preconditioners import (
     ByStrength,
     Jacobi,
@@ -109,13 +109,49 @@ def test_scopes():
     assert "2 axes, not on 1" in str(scoped(Scope(1)).misses(square))
     assert scoped(Scope(None)).misses(square) is None
     assert scoped(Scope(2, constant=True)).misses(square) is None
-    assert "not constant" in str(scoped(Scope(2, constant=True)).misses(jump))
+    constant = scoped(Scope(2, constant=True))
+    assert "no multiple" in str(constant.misses(jump))
+    # All of these have the same diagonal at all nodes.
+    grid = Grid((9, 7), (1.0, 3.0))
+    laplacian = diffusion_operator(2.5, grid)
+    assert constant.misses(laplacian) is None
+    periodic = diffusion_operator(1.0, Grid((9, 9), boundary=Periodic()))
+    assert "other sides" in str(constant.misses(periodic))
+    reacting = diffusion_operator(1.0, grid, reaction=30.0)
+    assert "no multiple" in str(constant.misses(reacting))
+    turned = problems.AnisotropicDiffusion((9, 9), 0.1, 0.5)
+    turned = turned.assemble(turned.constant_coefficient())[0]
+    assert "no multiple" in str(constant.misses(turned))
+    edges = [x * f for x, f in zip(square.stencil.edges, (1.5, 0.5), strict=True)]
+    uneven = eqx.tree_at(lambda A: A.stencil.edges, square, tuple(edges))
+    assert "no multiple" in str(constant.misses(uneven))
     assert "contrast" in str(scoped(Scope(2, 3.0)).misses(jump))
     assert scoped(Scope(2, 31.0)).misses(jump) is None
     bad = eqx.tree_at(lambda A: A.stencil.diagonal, jump, jnp.full((9, 9), jnp.nan))
     assert "not positive and finite" in str(scoped(Scope(2)).misses(bad))
     with pytest.raises(TypeError, match="outside of"):
         eqx.filter_jit(lambda A: scoped(Scope(2)).build(A).mv(jnp.ones((9, 9))))(jump)
+
+
+def test_any_reserve_says_for_what_it_was_made():
+    """One that is no operator of ours, too."""
+    A = diffusion_operator(1.0, Grid((5,)))
+    M = lx.DiagonalLinearOperator(jnp.arange(1.0, 6.0))
+    reserve = Given(lx.TaggedLinearOperator(M, lx.positive_semidefinite_tag))
+    builder = Pretrained(Jacobi(), Scope(2), Provenance("", 0, "", "", ()), reserve)
+    found: Any = builder.build(A)
+    assert not found.facts["in_distribution"] and lx.is_positive_semidefinite(found)
+    np.testing.assert_array_equal(found.mv(jnp.ones(5)), np.arange(1.0, 6.0))
+    assert not solve(A, builder)["in_distribution"]
+
+
+class Given(AbstractPreconditioner):
+    """An operator that is there already."""
+
+    operator: lx.AbstractLinearOperator
+
+    def build(self, operator):
+        return self.operator
 
 
 def test_unknown_name():

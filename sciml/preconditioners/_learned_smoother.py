@@ -10,14 +10,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._serialisation import register
 from ..grids import SymmetricStencil
+from ._coarsening import evenly_spread
 from ._local_network import LocalNetwork
 from ._smoothers import AbstractSmoother, ChebyshevSmoothing, SmoothableMatrix, _weights
 
 # The interval's lower end stays within these bounds.
 _LEAST, _MOST = 0.01, 0.81
 _NUM_FEATURES = 4
-# Nodes per axis that means are taken over.
-_ENOUGH = 48
 
 
 @register
@@ -92,8 +91,7 @@ def stencil_means(
     stencil: SymmetricStencil, axes: tuple[int, ...]
 ) -> list[Float[Array, ""]]:
     """What `LearnedChebyshev` knows of a level that is coarsened along some axes."""
-    # Means over some thousand nodes, evenly spread, tell as much as those over all.
-    spread = tuple(slice(None, None, max(1, n // _ENOUGH)) for n in stencil.shape)
+    spread = evenly_spread(stencil.shape)
     diagonal = stencil.diagonal[spread]
     tiny = jnp.finfo(diagonal.dtype).tiny
     zero = jnp.zeros_like(diagonal)

@@ -8,14 +8,16 @@ import jax.tree_util as jtu
 import lineax as lx
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Bool, Inexact
 
 from .._serialisation import register
+from ..grids import SymmetricStencil
 from ..linear import (
     AbstractPreconditioner,
     FallbackOperator,
     StencilOperator,
     SymmetricOperator,
+    diffusion_operator,
 )
 from ._coarsening import ByStrength
 from ._incomplete_cholesky import IncompleteCholesky
@@ -30,7 +32,8 @@ class Scope(eqx.Module):
 
     - `ndim`: axes of the grid; None where no grid is needed.
     - `contrast`: of A's diagonal, largest over smallest entry: at most so much.
-    - `constant`: whether all nodes have the same stencil (but for the boundary's).
+    - `constant`: whether A has to be a multiple of the grid's Laplacian, with Dirichlet
+        sides whose nodes are not stored.
     """
 
     ndim: int | None = eqx.field(static=True, default=2)
@@ -59,8 +62,8 @@ class Scope(eqx.Module):
             return "A's diagonal is not positive and finite"
         if high > self.contrast * low:
             return f"contrast {high / low:.2g} > {self.contrast:.2g}"
-        if self.constant and high > low * (1 + 1e-5):
-            return "A's coefficient is not constant"
+        if self.constant:
+            return _no_laplacian(operator)
         return None
 
 
@@ -150,10 +153,39 @@ def _told(M: lx.AbstractLinearOperator, inside: bool) -> lx.AbstractLinearOperat
     """M, which says in its facts for what it was made."""
     if isinstance(M, FallbackOperator):
         return FallbackOperator(_told(M.first, inside), M.second)
-    if not isinstance(M, SymmetricOperator):
-        return M
-    facts = {**M.facts, "in_distribution": jnp.asarray(inside)}
-    return SymmetricOperator(M.function, M.in_structure(), M.tags, facts)
+    facts = {**getattr(M, "facts", {}), "in_distribution": jnp.asarray(inside)}
+    if isinstance(M, SymmetricOperator):
+        return SymmetricOperator(M.function, M.in_structure(), M.tags, facts)
+    definite = lx.is_positive_semidefinite(M)
+    tags = lx.positive_semidefinite_tag if definite else frozenset()
+    return SymmetricOperator(M.mv, M.in_structure(), tags, facts)
+
+
+def _no_laplacian(operator: lx.AbstractLinearOperator) -> str | None:
+    """What keeps A from being a multiple of −Δ between Dirichlet sides."""
+    if not isinstance(operator, StencilOperator):
+        return f"A carries no grid ({type(operator).__name__})"
+    if any(pair != (1, 1) for pair in operator.grid.margins):
+        return "the grid has other sides than Dirichlet ones whose nodes are left out"
+    stencil, expected = operator.stencil, _laplacian(operator)
+    if stencil.offsets != expected.offsets or not bool(_parallel(stencil, expected)):
+        return "A is no multiple of the grid's Laplacian"
+    return None
+
+
+def _laplacian(operator: StencilOperator) -> SymmetricStencil:
+    one = jnp.ones((), operator.stencil.diagonal.dtype)
+    return diffusion_operator(one, operator.grid).stencil
+
+
+@eqx.filter_jit
+def _parallel(one: SymmetricStencil, other: SymmetricStencil) -> Bool[Array, ""]:
+    """Whether all numbers of two stencils differ by one factor, but for rounding."""
+    scale = jnp.max(one.diagonal) / jnp.max(other.diagonal)
+    least = 1e-5 * jnp.max(one.diagonal)
+    pairs = zip(jtu.tree_leaves(one), jtu.tree_leaves(other), strict=True)
+    near = [jnp.all(jnp.abs(x - scale * y) <= least) for x, y in pairs]
+    return jnp.all(jnp.stack(near))
 
 
 @eqx.filter_jit
