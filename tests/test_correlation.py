@@ -1,6 +1,7 @@
 """The bilinear primitive behind convolutions on a CPU, beside XLA's convolution."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from sciml.grids import _correlation as module
-from sciml.grids._correlation import _convolution, _products, correlate
+from sciml.grids._correlation import _convolution, _products, _windows, correlate
 
 # Nodes, length of the kernel, stride: exact fits and nodes that no window sees.
 CASES = [
@@ -41,14 +42,32 @@ def every_size(request, monkeypatch):
         monkeypatch.setattr(jax, "device_count", lambda: 2)
 
 
+PAD = ((0, 0), (1, 1), (1, 1), (0, 0))
+
+
 @pytest.mark.parametrize(("nodes", "length", "stride"), CASES, ids=IDS)
 def test_values_and_gradients(nodes, length, stride):
     x, weight = arrays(nodes, length)
     expected, pull = jax.vjp(functools.partial(_convolution, stride=stride), x, weight)
     np.testing.assert_allclose(correlate(x, weight, stride), expected, atol=1e-12)
     cotangent = jr.normal(jr.key(9), expected.shape)
-    found = _products(x, cotangent, length, stride)
-    np.testing.assert_allclose(found, pull(cotangent)[1], atol=1e-12)
+    for gradient in (_products, _windows):
+        found = gradient(x, cotangent, length, stride)
+        np.testing.assert_allclose(found, pull(cotangent)[1], atol=1e-12)
+
+
+def test_loops_see_the_order_of_axes_that_is_fast():
+    """XLA's CPU code puts weights in order outside of loops only."""
+    x, weight = arrays((9, 9), 3, jnp.float32)
+    weight = weight[:2]
+
+    def rolled(x, weight):
+        step = lambda x, _: (jnp.pad(correlate(x, weight, 1), PAD), None)
+        return jnp.sum(jax.lax.scan(step, x, None, length=2)[0])
+
+    text = jax.jit(jax.grad(rolled, (0, 1))).lower(x, weight).as_text()
+    orders = set(re.findall(r"dim_numbers = (\S.*?->\[.*?\])", text))
+    assert orders == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
 
 
 @pytest.mark.parametrize(("nodes", "length", "stride"), [CASES[4], CASES[7]])
