@@ -69,6 +69,20 @@ class Expansion(eqx.Module):
         at_nodes = lambda leaf: choose(leaf) if jnp.shape(leaf) == self.shape else leaf
         return terms, offset, jtu.tree_map(at_nodes, parameters)
 
+    def between(self, low: int, high: int) -> "Expansion":
+        """The same on some nodes of the last axis."""
+        self.pick(lambda field: field, None)
+        cut = lambda tree: jtu.tree_map(lambda leaf: leaf[..., low:high], tree)
+        return Expansion(
+            cut(self.basis),
+            cut(self.offset),
+            cut(self.terms),
+            cut(self.offset_terms),
+            (*self.shape[:-1], high - low),
+            self.count,
+            self.dtype,
+        )
+
 
 def expansion(
     basis: PyTree[Array],

@@ -153,7 +153,7 @@ class HardConstraint(eqx.Module):
         )
         start = checked_start(start, (fields.count,), fields.solve_dtype)
         with jax.default_matmul_precision("highest"):
-            found = _solved(groups, ridge, start, self.solver, throw)
+            found = solved(groups, ridge, start, self.solver, throw)
             value = fields.value(found.weights)
         return found.solution(value, throw)
 
@@ -228,7 +228,7 @@ class Found(eqx.Module):
 
 
 @eqx.filter_jit
-def _solved(
+def solved(
     groups: tuple[Rows, ...],
     ridge: Float[Array, ""],
     start: Float[Array, " n"],

@@ -1,0 +1,165 @@
+"""Boxes of a grid, one for each expert."""
+
+import itertools
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+
+class GridPartition(eqx.Module):
+    """Cuts a grid into boxes of nodes, one for each expert.
+
+    Every node belongs to one box, whose expert says what the field is there. Along an
+    axis boxes have the same number of nodes but for one.
+
+    **Arguments:**
+
+    - `space`: number of boxes along the first axis, or along each of the first axes.
+    - `time`: number of boxes along the last axis. Default 1.
+    - `overlap`: nodes by which the equation of an expert reaches into each neighbour.
+        Default 0.
+
+    Axes that are not named are not cut.
+
+    **Raises:** `ValueError` for numbers below 1; when used, for a grid with fewer axes
+    or with fewer than two nodes per box.
+
+    !!! example
+
+        ```python
+        partition = sciml.constraints.GridPartition(space=(2, 2))
+        partition.parts((64, 64, 51))  # (2, 2, 1)
+        ```
+    """
+
+    space: tuple[int, ...] = eqx.field(static=True)
+    time: int = eqx.field(static=True)
+    overlap: int = eqx.field(static=True)
+
+    def __init__(
+        self, space: int | tuple[int, ...] = 1, time: int = 1, overlap: int = 0
+    ):
+        self.space = (space,) if isinstance(space, int) else tuple(space)
+        self.time, self.overlap = time, overlap
+        for name, numbers in (("space", self.space), ("time", (time,))):
+            if not all(isinstance(k, int) and k >= 1 for k in numbers):
+                raise ValueError(f"{name}: expected integers ≥ 1, got {numbers}.")
+        if not isinstance(overlap, int) or overlap < 0:
+            raise ValueError(f"overlap: expected an integer ≥ 0, got {overlap!r}.")
+
+    def parts(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The number of boxes along each axis of a grid."""
+        if len(self.space) + (self.time > 1) > len(shape):
+            raise ValueError(
+                f"partition: space {self.space} and time {self.time} need more axes "
+                f"than the grid {shape} has."
+            )
+        parts = [*self.space, *(1,) * (len(shape) - len(self.space))]
+        parts[-1] *= self.time
+        for n, count in zip(shape, parts, strict=True):
+            if count > 1 and n < 2 * count:
+                raise ValueError(
+                    f"partition: {count} boxes along an axis of {n} nodes; each needs "
+                    "at least two."
+                )
+        return tuple(parts)
+
+    def boxes(self, shape: tuple[int, ...]) -> "Boxes":
+        """Where the boxes of a grid are."""
+        return Boxes(shape, self.parts(shape), self.overlap)
+
+
+class Boxes(eqx.Module):
+    """The boxes of one grid, numbered with the last axis running fastest.
+
+    - `edges`: per axis the first node of each box, and the end.
+    - `size`: nodes of every box along each axis, with its overlaps: the same for all,
+        so that they can be stacked; at the ends of the grid boxes reach further inside.
+    """
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    parts: tuple[int, ...] = eqx.field(static=True)
+    edges: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+    size: tuple[int, ...] = eqx.field(static=True)
+    starts: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+
+    def __init__(self, shape: tuple[int, ...], parts: tuple[int, ...], overlap: int):
+        self.shape, self.parts = shape, parts
+        self.edges = tuple(
+            tuple(round(k * n / count) for k in range(count + 1))
+            for n, count in zip(shape, parts, strict=True)
+        )
+        self.size = tuple(
+            min(n, -(-n // count) + (2 * overlap if count > 1 else 0))
+            for n, count in zip(shape, parts, strict=True)
+        )
+        self.starts = tuple(
+            tuple(
+                min(max(low - (size - (high - low)) // 2, 0), n - size)
+                for low, high in itertools.pairwise(edges)
+            )
+            for n, size, edges in zip(shape, self.size, self.edges, strict=True)
+        )
+
+    @property
+    def count(self) -> int:
+        """Number of boxes."""
+        return math.prod(self.parts)
+
+    @property
+    def places(self) -> list[tuple[int, ...]]:
+        """The position of each box, by its number."""
+        return list(itertools.product(*(range(k) for k in self.parts)))
+
+    def split(self, field: Array) -> Array:
+        """A field `(*shape)` as `(count, *size)`."""
+        pieces = []
+        for place in self.places:
+            starts = (s[k] for s, k in zip(self.starts, place, strict=True))
+            ranges = zip(starts, self.size, strict=True)
+            pieces.append(field[tuple(slice(low, low + n) for low, n in ranges)])
+        return jnp.stack(pieces)
+
+    def joined(self, pieces: Array) -> Array:
+        """`(count, *size)` as a field `(*shape)`: each node from its own box."""
+        field = jnp.zeros(self.shape, pieces.dtype)
+        for piece, place in zip(pieces, self.places, strict=True):
+            whole, part = [], []
+            for axis, k in enumerate(place):
+                low, high = self.edges[axis][k : k + 2]
+                start = self.starts[axis][k]
+                whole.append(slice(low, high))
+                part.append(slice(low - start, high - start))
+            field = field.at[tuple(whole)].set(piece[tuple(part)])
+        return field
+
+    def neighbours(self, axis: int) -> list[tuple[int, int, int]]:
+        """Pairs of boxes that touch along an axis, and the node after their seam."""
+        number = {place: k for k, place in enumerate(self.places)}
+        found = []
+        for place, k in number.items():
+            after = (*place[:axis], place[axis] + 1, *place[axis + 1 :])
+            if after in number:
+                found.append((k, number[after], self.edges[axis][place[axis] + 1]))
+        return found
+
+    def across(self, box: int, axis: int) -> tuple[slice, ...]:
+        """Nodes that boxes like this one have along the axes but one; equally many.
+
+        The box' own nodes, without the last where some boxes have fewer.
+        """
+        place, found = self.places[box], []
+        for other, k in enumerate(place):
+            if other == axis:
+                continue
+            edges = self.edges[other]
+            least = min(b - a for a, b in itertools.pairwise(edges))
+            found.append(slice(edges[k], edges[k] + least))
+        return tuple(found)
+
+    def on_side(self, axis: int, end: int) -> list[int]:
+        """The boxes at one side of the grid."""
+        last = 0 if end == 0 else self.parts[axis] - 1
+        return [k for k, place in enumerate(self.places) if place[axis] == last]
