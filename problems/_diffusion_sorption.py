@@ -1,5 +1,7 @@
 """Diffusion with sorption: a solute moves through a soil that holds it back."""
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.core
@@ -87,7 +89,7 @@ class DiffusionSorption(AbstractEvolution):
         1e-7 for the other defaults, less by 2⁴ with half of it.
     - `refine`: intervals of the solve per interval of the grid. Default 4, which on
         128 nodes leaves errors in space of 4e-5 at t = 10, 7e-6 at t = 50 and 7e-7 at
-        the end (1 leaves 16 times as much).
+        the end (1 leaves 16 times as much; `test_errors_of_the_defaults`).
 
     The value of u(0) at x = 0 is not used; `initial` sets it to 1. `grid.boundary` has
     a Neumann condition on the outflow side, where the grid knows of no other that
@@ -107,8 +109,8 @@ class DiffusionSorption(AbstractEvolution):
         ```
 
     Source: M. Takamoto et al., PDEBench, NeurIPS 2022 (datasets and benchmarks),
-    constants, u(0) and the sign from `sim_diff_sorp.py` of its program; N. Chalapathi, Y. Du and
-    A. S. Krishnapriyan, Scaling physics-informed hard constraints with
+    constants, u(0) and the sign from `sim_diff_sorp.py` of its program; N. Chalapathi,
+    Y. Du and A. S. Krishnapriyan, Scaling physics-informed hard constraints with
     mixture-of-experts, ICLR 2024.
     """
 
@@ -125,7 +127,7 @@ class DiffusionSorption(AbstractEvolution):
 
     def __init__(
         self,
-        num_points: int = 128,
+        num_points: int | Sequence[int] = 128,
         diffusivity: ArrayLike = 5e-4,
         porosity: ArrayLike = 0.29,
         bulk_density: ArrayLike = 2880.0,
@@ -136,10 +138,13 @@ class DiffusionSorption(AbstractEvolution):
         relative_step: float = 0.1,
         refine: int = 4,
     ):
-        if num_points < 3:
-            raise ValueError(f"num_points: expected at least 3, got {num_points}.")
+        points = (num_points,) if isinstance(num_points, int) else tuple(num_points)
+        if len(points) != 1 or points[0] < 3:
+            raise ValueError(
+                f"num_points: expected nodes for 1 axis, at least 3, got {num_points}."
+            )
         sides = ((Dirichlet(1.0, stored=True), Neumann()),)
-        self.grid = Grid(int(num_points), 1.0, sides)
+        self.grid = Grid(points, 1.0, sides)
         self.diffusivity = coefficient("diffusivity", diffusivity)
         self.porosity = coefficient("porosity", porosity)
         self.bulk_density = coefficient("bulk_density", bulk_density)

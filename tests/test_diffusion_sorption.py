@@ -160,6 +160,21 @@ def test_order_in_time():
     assert errors[2] < 3e-7
 
 
+def test_errors_of_the_defaults():
+    """What the docstring says of them; u(0) = 0 is the worst case."""
+
+    def solve(**arguments):
+        problem = problems.DiffusionSorption(**arguments)
+        return problem.solve(constant(128, 0.0), num_saves=50)
+
+    found = solve()
+    error = np.abs(found - solve(relative_step=0.025)).max(1)
+    assert 0.5e-7 < error[0] < 1.5e-7
+    error = np.abs(found - solve(refine=16)).max(1)
+    known = np.array([4e-5, 7e-6, 7e-7])
+    assert np.all((error[[0, 4, 49]] < known) & (error[[0, 4, 49]] > known / 2))
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, 0.2])
 def test_what_enters_stays_or_leaves(value):
     """∂/∂t ∫w = inflow − u(1, t), integrated by Simpson's rule; 0 ≤ u ≤ 1."""
@@ -280,7 +295,8 @@ def test_wrong_arguments():
     make = problems.DiffusionSorption
     ones = jnp.ones(3)
     cases = [
-        (lambda: make(2), "num_points: expected at least 3, got 2"),
+        (lambda: make(2), "num_points: .* 1 axis, at least 3, got 2"),
+        (lambda: make((8, 8)), r"num_points: .* got \(8, 8\)"),
         (lambda: make(diffusivity=0.0), "diffusivity: expected a positive"),
         (lambda: make(porosity=1.0), "porosity: .* below 1, got 1.0"),
         (lambda: make(bulk_density=-1.0), "bulk_density: expected a positive"),
