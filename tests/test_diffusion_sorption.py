@@ -11,6 +11,7 @@ import scipy.optimize
 import scipy.sparse
 
 import problems
+from problems.cli._train_task import TrainingTask
 from sciml.grids import LogNormalField, SquaredExponentialField
 
 D, FACTOR, EXPONENT = 5e-4, (1 - 0.29) / 0.29 * 2880.0 * 3.5e-4, 0.874
@@ -279,6 +280,15 @@ def test_initial_states():
     problem = problems.DiffusionSorption(16, initial_field=smooth)
     data = problem.dataset(3, num_saves=2, key=jr.key(0))
     assert np.isfinite(data.targets).all() and np.std(data.inputs[0, 0, 1:]) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["mgno", "fno"])
+def test_models_of_the_command_line_know_the_inflow(name):
+    task = TrainingTask("diffusion-sorption", None, None)
+    model = task.model(name, width=4, depth=2, seed=0)
+    state = task.problem.initial(key=jr.key(0)).astype(jnp.float32)
+    out = model(state[None])
+    assert out.shape == (1, 128) and out[0, 0] == 1.0
 
 
 def test_single_precision_on_the_default_grid():
