@@ -12,6 +12,10 @@ from ._diffusion_family import (
     AbstractDiffusion as AbstractDiffusion,
     AbstractElliptic as AbstractElliptic,
 )
+from ._diffusion_sorption import (
+    DiffusionSorption as DiffusionSorption,
+    UniformState as UniformState,
+)
 from ._digits import load_digits as load_digits
 from ._disc_heat import DiscHeat as DiscHeat
 from ._elasticity import (

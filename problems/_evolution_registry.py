@@ -6,6 +6,7 @@ from collections.abc import Callable
 from ._advection import Advection
 from ._allen_cahn import AllenCahn
 from ._burgers import Burgers
+from ._diffusion_sorption import DiffusionSorption
 from ._evolution import AbstractEvolution
 from ._kuramoto_sivashinsky import KuramotoSivashinsky
 from ._navier_stokes import NavierStokesVorticity
@@ -15,6 +16,10 @@ _EVOLUTIONS: dict[str, tuple[Callable[[], AbstractEvolution], str]] = {
     "advection": (Advection, "u_t + u_x = 0, once around, solution known"),
     "allen-cahn": (AllenCahn, "u_t = ε u_xx + 5 (u − u³), thin walls"),
     "burgers": (Burgers, "u_t + u u_x = ν u_xx, steep layers"),
+    "diffusion-sorption": (
+        DiffusionSorption,
+        "u_t = D/R(u) u_xx, a solute enters a soil that holds it back",
+    ),
     "kuramoto-sivashinsky": (
         KuramotoSivashinsky,
         "u_t + u u_x + u_xx + u_xxxx = 0, chaos",

@@ -93,7 +93,7 @@ class TrainingTask:
         from .._surrogate import in_float32
 
         key, grid = jr.key(seed), self.problem.grid
-        shape, boundary = (grid.ndim, 1, 1), grid.homogeneous().boundary
+        shape, boundary = (grid.ndim, 1, 1), _boundary(grid)
         smallest = min(grid.num_points)
         levels = max(1, smallest.bit_length() - 1)
         shared = {"width": width, "boundary": boundary, "key": key}
@@ -113,6 +113,17 @@ class TrainingTask:
                 *shape, depth=depth, num_modes=modes, coordinates=places, **shared
             )
         return in_float32(model)
+
+
+def _boundary(grid: Any) -> tuple:
+    """The kinds of conditions, with values only where models set nodes to them."""
+    from sciml.grids import Dirichlet
+
+    def chosen(own, bare):
+        return own if isinstance(own, Dirichlet) and own.stored else bare
+
+    sides = zip(grid.boundary, grid.homogeneous().boundary, strict=True)
+    return tuple(tuple(map(chosen, own, bare)) for own, bare in sides)
 
 
 def _stationary(name: str, points: int | None, contrast: float | None):
