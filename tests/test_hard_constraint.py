@@ -232,6 +232,17 @@ def test_a_batch_is_what_its_samples_are():
     assert jnp.all(together.stats["num_steps"] == one_by_one.stats["num_steps"])
 
 
+def test_large_residuals_are_no_slow_ones():
+    """Gauss and Newton's steps alone take 200 here."""
+    layer = HardConstraint(lambda u, target: jnp.exp(u) + u**2 - target)
+    basis = jnp.stack([jnp.ones(64), X])
+    target = jnp.where(X < 0.4, -3.0, 9.0)
+    out = layer(basis, target)
+    assert out.stats["residual_norm"] > 1.0
+    assert out.stats["num_steps"] < 20
+    assert out.stats["relative_gradient"] < 1e-8
+
+
 def test_too_few_steps_are_named_and_give_no_derivative():
     basis = tanh_basis(features(5))
     layer = HardConstraint(cubic, GramLevenbergMarquardt(max_steps=2))

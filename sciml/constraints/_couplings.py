@@ -215,7 +215,8 @@ def _solved(
             inner = products
     mean = jnp.trace(inner, axis1=1, axis2=2) / count
     scales = jnp.sqrt(mean / jnp.where(square > 0, square, 1))
-    typical = jnp.sum(jnp.where(alive, scales, 0)) / jnp.maximum(jnp.sum(alive), 1)
+    number_alive = jnp.sum(alive.astype(start.dtype))
+    typical = jnp.sum(jnp.where(alive, scales, 0)) / jnp.maximum(number_alive, 1)
     links = tuple(link.scaled(jnp.where(alive, scales, typical)) for link in links)
     for link in links:
         for side, seam in ((link.lefts, link.left), (link.rights, link.right)):

@@ -121,7 +121,7 @@ class HardConstraint(eqx.Module):
         parameters: PyTree = None,
         *,
         offset: PyTree[Array] | None = None,
-        start: Float[Array, " n"] | None = None,
+        start: Float[Array, "..."] | None = None,
         key: PRNGKeyArray | None = None,
         throw: bool = True,
     ) -> Solution:

@@ -101,7 +101,7 @@ class MixtureOfExperts(eqx.Module):
         parameters: PyTree = None,
         *,
         offset: PyTree[Array] | None = None,
-        start: Float[Array, "experts n"] | None = None,
+        start: Float[Array, "..."] | None = None,
         key: PRNGKeyArray | None = None,
         throw: bool = True,
     ) -> Solution:

@@ -17,6 +17,7 @@ class GridPartition(eqx.Module):
     **Arguments:**
 
     - `space`: number of boxes along the first axis, or along each of the first axes.
+        Default none.
     - `time`: number of boxes along the last axis. Default 1.
     - `overlap`: nodes by which the equation of an expert reaches into each neighbour.
         Default 0.
@@ -39,7 +40,7 @@ class GridPartition(eqx.Module):
     overlap: int = eqx.field(static=True)
 
     def __init__(
-        self, space: int | tuple[int, ...] = 1, time: int = 1, overlap: int = 0
+        self, space: int | tuple[int, ...] = (), time: int = 1, overlap: int = 0
     ):
         self.space = (space,) if isinstance(space, int) else tuple(space)
         self.time, self.overlap = time, overlap

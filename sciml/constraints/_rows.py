@@ -28,7 +28,7 @@ class Rows(eqx.Module):
     terms: PyTree[Array]
     offset: PyTree[Array] | None
     parameters: PyTree
-    weight: Float[Array, ""]
+    weight: Float[Array, "*experts"]
 
     def combined(self, weights: Float[Array, " n"]) -> PyTree[Array]:
         """The terms of the field that has these weights."""

@@ -18,6 +18,8 @@ _FIRST_DAMPING = 1e-6
 _LARGEST_DAMPING = 1e12
 # A decrease of the cost by less, in ε of it, cannot be told from none.
 _BLIND = 100
+# A step that leaves more of the gradient is slow.
+_SLOW = 0.25
 # Jᵀr that is rounding: so many ε of what it is a difference of.
 _ROUNDING = 32
 
@@ -96,6 +98,7 @@ class _State(eqx.Module):
     growth: Float[Array, ""]
     num_steps: Int[Array, ""]
     status: Int[Array, ""]
+    slow: Bool[Array, ""]
 
 
 class GramLevenbergMarquardt(AbstractWeightSolver):
@@ -109,6 +112,10 @@ class GramLevenbergMarquardt(AbstractWeightSolver):
 
     μ follows Nielsen's rule, from 1e-6 of the largest diagonal entry: the first step is
     Gauss and Newton's unless that fails.
+
+    Once a step has left more than a quarter of the gradient, as Gauss and Newton's do
+    where ‖r‖ is large, JᵀJ is replaced by the matrix of second derivatives where that is
+    positive definite: the last steps converge quadratically.
 
     It stops when ‖Jᵀr‖ ≤ rtol ‖J‖ ‖r‖ + atol, not when steps are small: weights may be
     right to four digits where the derivative of the solution is not right to one.
@@ -154,7 +161,20 @@ class GramLevenbergMarquardt(AbstractWeightSolver):
 
         def step(state: _State) -> _State:
             normal = state.normal
-            factor = normal.matrix.factorise(state.damping)
+            matrix = lax.cond(
+                state.slow,
+                lambda weights: problem.hessian(weights),
+                lambda _: normal.matrix,
+                state.weights,
+            )
+            factor = matrix.factorise(state.damping)
+            definite = factor.definite()
+            factor = lax.cond(
+                definite,
+                lambda _: factor,
+                lambda damping: normal.matrix.factorise(damping),
+                state.damping,
+            )
             move = -factor.solve(normal.gradient)
             trial = state.weights + move
             cost = problem.cost(trial)
@@ -168,6 +188,8 @@ class GramLevenbergMarquardt(AbstractWeightSolver):
             found = lax.cond(good, again, lambda _: normal, trial)
             nearer = _size(found.gradient) < _size(normal.gradient)
             better = good & (nearer | ~blind)
+            less = _size(found.gradient) < _SLOW * _size(normal.gradient)
+            slow = jnp.where(better, state.slow | ~less, state.slow & definite)
             choose = lambda new, old: jnp.where(better, new, old)
             weights = choose(trial, state.weights)
             normal = jtu.tree_map(choose, found, normal)
@@ -181,6 +203,7 @@ class GramLevenbergMarquardt(AbstractWeightSolver):
                 jnp.where(better, 2, 2 * state.growth).astype(dtype),
                 state.num_steps + 1,
                 status_of(weights, normal, damping),
+                slow,
             )
 
         normal = problem.normal(weights)
@@ -192,6 +215,7 @@ class GramLevenbergMarquardt(AbstractWeightSolver):
             jnp.asarray(2, dtype),
             jnp.zeros((), jnp.int32),
             status_of(weights, normal, damping),
+            jnp.asarray(False),
         )
         running = lambda s: (s.status == RUNNING) & (s.num_steps < self.max_steps)
         last = lax.while_loop(running, step, first)
