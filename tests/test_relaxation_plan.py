@@ -119,6 +119,15 @@ def test_an_entry_that_is_zero_at_first():
     assert np.array_equal(plan.sor(other, 1.0).as_matrix(), dense_sor(dense, 1.0))
 
 
+def test_rows_that_store_zeros():
+    """As those of finite elements with right angles do."""
+    rows, columns = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    values = np.array([2.0, 0.0, 0.0, 3.0])
+    A = sciml.linear.PaddedRowsOperator(rows, columns, values, (2, 2), PSD)
+    M = sciml.preconditioners.SSOR(1.0).build(A)
+    assert np.allclose(M.as_matrix(), np.diag([1 / 2, 1 / 3]))
+
+
 def test_mistakes():
     A = from_scipy(grid_matrix(3), PSD)
     plan = RelaxationPlan(A)

@@ -114,7 +114,7 @@ class GramLevenbergMarquardt(AbstractWeightSolver):
     Gauss and Newton's unless that fails.
 
     Once a step has left more than a quarter of the gradient, as Gauss and Newton's do
-    where ‖r‖ is large, JᵀJ is replaced by the matrix of second derivatives where that is
+    where ‖r‖ is large, JᵀJ is replaced by the matrix of second derivatives, if that is
     positive definite: the last steps converge quadratically.
 
     It stops when ‖Jᵀr‖ ≤ rtol ‖J‖ ‖r‖ + atol, not when steps are small: weights may be

@@ -227,30 +227,36 @@ def _sources(
     held = [np.asarray(leaf) for leaf in leaves if eqx.is_inexact_array(leaf)]
     values = np.concatenate([leaf.ravel() for leaf in held])
 
-    def entries_of(numbers: np.ndarray) -> Matrix:
-        """The matrix of an operator that holds other numbers where it holds any."""
+    def entries_of(numbers: np.ndarray, zeros: bool) -> Matrix:
+        """The matrix of an operator that holds other numbers where it holds any.
+
+        With `zeros` also where it holds a zero: some formats keep those as entries.
+        """
         parts = iter(np.split(numbers, np.cumsum([leaf.size for leaf in held])[:-1]))
         filled = []
         for leaf in leaves:
             if eqx.is_inexact_array(leaf):
                 part = next(parts).reshape(leaf.shape)
-                leaf = jnp.asarray(np.where(leaf != 0, part, 0), jnp.float32)
+                part = np.where((leaf != 0) | zeros, part, 0)
+                leaf = jnp.asarray(part, jnp.float32)
             filled.append(leaf)
         return to_scipy(jtu.tree_unflatten(shape, filled))
 
     # Each number's place, in two halves that single precision holds; from 1 on, as
     # zeros are dropped.
     high, low = np.divmod(np.arange(len(values)), 4096)
-    numbers, rest = entries_of(high + 1), entries_of(low + 1)
-    index = 4096 * (np.rint(numbers.data).astype(np.int64) - 1)
-    index = index + np.rint(rest.data).astype(np.int64) - 1
-    agrees = (
-        np.array_equal(numbers.indptr, matrix.indptr)
-        and np.array_equal(numbers.indices, matrix.indices)
-        and np.all((index >= 0) & (index < len(values)))
-        and np.array_equal(values[index], matrix.data)
-    )
-    if not agrees:
+    for zeros in (False, True):
+        numbers, rest = entries_of(high + 1, zeros), entries_of(low + 1, zeros)
+        index = 4096 * (np.rint(numbers.data).astype(np.int64) - 1)
+        index = index + np.rint(rest.data).astype(np.int64) - 1
+        if (
+            np.array_equal(numbers.indptr, matrix.indptr)
+            and np.array_equal(numbers.indices, matrix.indices)
+            and np.all((index >= 0) & (index < len(values)))
+            and np.array_equal(values[index], matrix.data)
+        ):
+            break
+    else:
         raise TypeError(
             f"operator: RelaxationPlan cannot tell where this {type(operator).__name__}"
             " stores its entries, as with entries that are added up. Pass "
