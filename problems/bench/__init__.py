@@ -4,6 +4,7 @@ from ._certified import (
     CERTIFIED_CASES as CERTIFIED_CASES,
     bench_certified as bench_certified,
 )
+from ._constraints import bench_constraints as bench_constraints
 from ._contraction import bench_contraction as bench_contraction
 from ._darcy_small import (
     bench_darcy_small as bench_darcy_small,

@@ -7,6 +7,7 @@ import tyro
 
 from .._common import ExitCode
 from ._certified import Certified
+from ._constraints import Constraints
 from ._contraction import Contraction
 from ._darcy_small import DarcySmall
 from ._deep_directions import DeepDirections
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "learned-multigrid": "a learned V-cycle beside untrained ones, and PyAMG (--amg)",
     "relaxation": "SOR and SSOR-CG over sequences: bandits, Young's form, fixed omegas",
     "deep-directions": "flexible CG with directions of networks, beside CG, multigrid",
+    "constraints": "hard constraints in one piece and in many: errors, seams, times",
     "neural-odes": "penalties on the cost of a solve: accuracy, evaluations, times",
     "recorder": "what recording a solve costs, and a price on it; torch (--torch)",
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
@@ -55,6 +57,7 @@ _Benchmark = (
     | Annotated[LearnedMultigrid, _called("learned-multigrid")]
     | Annotated[Relaxation, _called("relaxation")]
     | Annotated[DeepDirections, _called("deep-directions")]
+    | Annotated[Constraints, _called("constraints")]
     | Annotated[NeuralODEs, _called("neural-odes")]
     | Annotated[Recorder, _called("recorder")]
     | Annotated[DarcySmall, _called("darcy-small")]
