@@ -1,5 +1,9 @@
 """Experts on a partitioned grid: seams, executions, isolation, derivatives."""
 
+import os
+import subprocess
+import sys
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -296,3 +300,39 @@ def test_wrong_parts_are_named():
         MixtureOfExperts(layer, GridPartition(2))(
             random_features(jr.key(0), 4), SOURCE, start=jnp.zeros(4)
         )
+
+
+ON_EIGHT_DEVICES = """
+import jax, jax.numpy as jnp
+jax.config.update("jax_enable_x64", True)
+from sciml.constraints import GridPartition, HardConstraint, MapExperts
+from sciml.constraints import MixtureOfExperts, ShardExperts, Uncoupled, VmapExperts
+x = jnp.linspace(0.0, 1.0, 128)
+basis = jnp.stack([jnp.sin(k * x) for k in (9, 40, 90)])
+layer = HardConstraint(lambda u, target: jnp.exp(u) - target)
+loss = lambda basis, mixture: jnp.sum(mixture(basis, 2 + x).value ** 4)
+found = []
+for execution in (ShardExperts(), MapExperts(), VmapExperts()):
+    mixture = MixtureOfExperts(layer, GridPartition(8), Uncoupled(execution))
+    out = jax.jit(lambda basis: mixture(basis, 2 + x, throw=False))(basis)
+    gradient = jax.jit(jax.grad(lambda b: loss(b, mixture)))(basis)
+    found.append((out.value, gradient, out.stats["num_steps"]))
+assert len(found[0][0].devices()) == len(jax.devices()) == 8
+for value, gradient, num_steps in found[1:]:
+    assert jnp.allclose(jax.device_get(found[0][0]), value, rtol=1e-9, atol=0)
+    scale = jnp.abs(gradient).max()
+    assert jnp.abs(jax.device_get(found[0][1]) - gradient).max() <= 1e-6 * scale
+    assert (jax.device_get(found[0][2]) == num_steps).all()
+"""
+
+
+def test_eight_devices():
+    flags = "--xla_force_host_platform_device_count=8"
+    flags += " --xla_backend_optimization_level=0"
+    done = subprocess.run(
+        [sys.executable, "-c", ON_EIGHT_DEVICES],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
