@@ -268,3 +268,11 @@ def test_learned_preconditioner(capsys):
     assert numbers["learned_24"] < 0.9 * numbers["ic_24"]
     assert numbers["multigrid_24"] <= 8 and numbers["training_time"] > 0
     assert "beside multigrid never" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_moe_hard_constraint(capsys):
+    numbers = run("moe_hard_constraint")
+    assert numbers["untrained_1"] > 0.9 and numbers["untrained_4"] > 0.9
+    assert numbers["trained_4"] < 0.5 * numbers["trained_1"] < 0.4
+    assert "4 expert(s), trained" in capsys.readouterr().out

@@ -117,6 +117,15 @@ def test_implicit_derivatives_are_those_of_the_unrolled_iteration():
         assert error <= 1e-6 * jnp.linalg.norm(leaf)
 
 
+def test_a_layer_within_a_model_that_is_trained():
+    """Its tolerances are arrays, on which the optimum does not depend."""
+    layer = HardConstraint(cubic, GramLevenbergMarquardt(rtol=1e-8))
+    basis = tanh_basis(features(3))
+    of = lambda layer: jnp.sum(layer(basis, SOURCE).value["u"])
+    gradient = eqx.filter_jit(eqx.filter_grad(of))(layer)
+    assert all(jnp.all(leaf == 0) for leaf in jax.tree.leaves(gradient))
+
+
 def test_second_derivatives():
     layer = HardConstraint(cubic)
     basis = tanh_basis(features(3))

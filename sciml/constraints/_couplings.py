@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from ..linear import frozen
 from ..linear._status import CONVERGED, NONFINITE
 from ._basis import Expansion
 from ._coupled_least_squares import Chain, CoupledLeastSquares, chain
@@ -231,7 +232,9 @@ def _solved(
     links = tuple(link.transformed(P) for link in links)
     problem = CoupledLeastSquares(groups, links, R, alive, order)
     first = jnp.linalg.solve(P, start[..., None])[..., 0]
-    blocks, report = optimum(problem, order.blocks(first), solver=solver, throw=throw)
+    blocks, report = optimum(
+        problem, order.blocks(first), solver=frozen(solver), throw=throw
+    )
     own = order.experts(blocks)
     squares = jnp.zeros((experts,), start.dtype)
     for group in groups:

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._result import RESULTS
-from ..linear import Solution
+from ..linear import Solution, frozen
 from ..linear._status import our_result
 from ._basis import Expansion, checked_ridge, expansion, in_precision
 from ._least_squares import FieldLeastSquares, floored, gram, whitening
@@ -240,7 +240,7 @@ def solved(
     white = tuple(group.transformed(P) for group in groups)
     problem = FieldLeastSquares(white, ridge**2 * (P.T @ size @ P))
     start = jnp.linalg.solve(P, start)
-    weights, report = optimum(problem, start, solver=solver, throw=throw)
+    weights, report = optimum(problem, start, solver=frozen(solver), throw=throw)
     squares = [jnp.sum(group(weights) ** 2) for group in white]
     norm = jnp.sqrt(sum(squares[1:], squares[0]))
     return Found(P @ weights, report, norm)
