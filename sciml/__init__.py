@@ -1,6 +1,7 @@
 """Scientific machine-learning solvers that can be trained and trusted."""
 
 from . import (
+    constraints as constraints,
     data as data,
     evaluation as evaluation,
     grids as grids,
