@@ -47,7 +47,7 @@ class DirichletValues(eqx.Module):
                 "nodes that are not stored need not be set."
             )
 
-    def __call__(self, field: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, field: ArrayLike) -> Float[Array, "..."]:
         """The field with its boundary values."""
         return self.grid.impose(_checked(field, self.grid))
 
@@ -92,7 +92,7 @@ class DistanceMollifier(eqx.Module):
         if not _dirichlet_sides(self.grid):
             raise ValueError("grid: expected a Dirichlet side, there is none.")
 
-    def __call__(self, field: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, field: ArrayLike) -> Float[Array, "..."]:
         """g + φ u."""
         grid, u = self.grid, _checked(field, self.grid)
         sides = _dirichlet_sides(grid)
@@ -160,9 +160,7 @@ class PeriodicFeatures(eqx.Module):
             raise ValueError(f"num_modes: expected at least 1, got {num_modes}.")
         self.extent, self.num_modes = lengths, num_modes
 
-    def __call__(
-        self, coordinates: Float[Array, "... ndim"]
-    ) -> Float[Array, "... out"]:
+    def __call__(self, coordinates: ArrayLike) -> Float[Array, "... out"]:
         """The features."""
         x = jnp.asarray(coordinates)
         if x.ndim == 0 or x.shape[-1] != len(self.extent):
@@ -209,8 +207,9 @@ class MatchedSides(eqx.Module):
         if not self.axes or max(self.axes) >= 0:
             raise ValueError(f"axes: expected negative numbers, got {self.axes}.")
 
-    def __call__(self, field: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, field: ArrayLike) -> Float[Array, "..."]:
         """The field with equal sides."""
+        field = jnp.asarray(field)
         if field.ndim < -min(self.axes):
             raise ValueError(
                 f"field: expected axes {self.axes}, got shape {field.shape}."

@@ -44,8 +44,9 @@ class Positive(eqx.Module):
         if not isinstance(self.sharpness, jax.Array) and not self.sharpness > 0:
             raise ValueError(f"sharpness: expected above 0, got {self.sharpness}.")
 
-    def __call__(self, field: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, field: ArrayLike) -> Float[Array, "..."]:
         """The field's image, of its shape and dtype."""
+        field = jnp.asarray(field)
         k = jnp.asarray(self.sharpness, field.dtype)
         return _matched("low", self.low, field) + jax.nn.softplus(k * field) / k
 
@@ -76,8 +77,9 @@ class Between(eqx.Module):
     def __check_init__(self):
         _check_order(self.low, self.high)
 
-    def __call__(self, field: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, field: ArrayLike) -> Float[Array, "..."]:
         """The field's image, of its shape and dtype."""
+        field = jnp.asarray(field)
         low, high = _matched("low", self.low, field), _matched("high", self.high, field)
         share = jax.nn.sigmoid(field)
         # Rounding of low + (high − low) may pass the bound.
@@ -114,8 +116,9 @@ class Clip(eqx.Module):
     def __check_init__(self):
         _check_order(self.low, self.high)
 
-    def __call__(self, field: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, field: ArrayLike) -> Float[Array, "..."]:
         """The nearest field, of the same shape and dtype."""
+        field = jnp.asarray(field)
         low, high = _matched("low", self.low, field), _matched("high", self.high, field)
         return jnp.where(field < low, low, jnp.where(field > high, high, field))
 
@@ -153,14 +156,12 @@ class NonNegativeWithMass(eqx.Module):
 
     grid: Grid
 
-    def __call__(
-        self, field: Float[Array, "*space"], target: ArrayLike
-    ) -> Float[Array, "*space"]:
+    def __call__(self, field: ArrayLike, target: ArrayLike) -> Float[Array, "*space"]:
         """The field of mass `target`; raises where there is none, see `project`."""
         return self.project(field, target).value
 
     def project(
-        self, field: Float[Array, "*space"], target: ArrayLike, *, throw: bool = True
+        self, field: ArrayLike, target: ArrayLike, *, throw: bool = True
     ) -> Solution:
         """The field with its result and statistics.
 

@@ -16,7 +16,7 @@ from ._outcome import all_finite, concluded, first_result, guarded
 _NO_DERIVATIVE = "The projection failed, so it has no derivative either."
 
 
-def mass(field: Float[Array, "..."], grid: Grid) -> Float[Array, "..."]:
+def mass(field: ArrayLike, grid: Grid) -> Float[Array, "..."]:
     """∫ u by the trapezoidal rule: each node weighs its cell's volume.
 
     **Arguments:**
@@ -36,12 +36,13 @@ def mass(field: Float[Array, "..."], grid: Grid) -> Float[Array, "..."]:
         mass(jnp.ones(5), Grid(5, extent=2.0, boundary=Neumann()))  # 2.0
         ```
     """
+    field = jnp.asarray(field)
     return jnp.sum(field * _volumes(field, grid), axis=_axes(grid))
 
 
-def energy(field: Float[Array, "..."], grid: Grid) -> Float[Array, "..."]:
+def energy(field: ArrayLike, grid: Grid) -> Float[Array, "..."]:
     """∫ u² by the trapezoidal rule, see `mass`."""
-    return mass(field**2, grid)
+    return mass(jnp.asarray(field) ** 2, grid)
 
 
 class ShiftToMass(eqx.Module):
@@ -73,14 +74,12 @@ class ShiftToMass(eqx.Module):
 
     grid: Grid
 
-    def __call__(
-        self, field: Float[Array, "..."], target: ArrayLike
-    ) -> Float[Array, "..."]:
+    def __call__(self, field: ArrayLike, target: ArrayLike) -> Float[Array, "..."]:
         """The field of mass `target`; raises where there is none, see `project`."""
         return self.project(field, target).value
 
     def project(
-        self, field: Float[Array, "..."], target: ArrayLike, *, throw: bool = True
+        self, field: ArrayLike, target: ArrayLike, *, throw: bool = True
     ) -> Solution:
         """The field with its result (`nonfinite` for NaN) and statistics.
 
@@ -131,14 +130,12 @@ class ScaleToMass(eqx.Module):
 
     grid: Grid
 
-    def __call__(
-        self, field: Float[Array, "..."], target: ArrayLike
-    ) -> Float[Array, "..."]:
+    def __call__(self, field: ArrayLike, target: ArrayLike) -> Float[Array, "..."]:
         """The field of mass `target`; raises where there is none, see `project`."""
         return self.project(field, target).value
 
     def project(
-        self, field: Float[Array, "..."], target: ArrayLike, *, throw: bool = True
+        self, field: ArrayLike, target: ArrayLike, *, throw: bool = True
     ) -> Solution:
         """The field with its result and statistics.
 
@@ -183,14 +180,12 @@ class ScaleToEnergy(eqx.Module):
 
     grid: Grid
 
-    def __call__(
-        self, field: Float[Array, "..."], target: ArrayLike
-    ) -> Float[Array, "..."]:
+    def __call__(self, field: ArrayLike, target: ArrayLike) -> Float[Array, "..."]:
         """The field of energy `target`; raises where there is none, see `project`."""
         return self.project(field, target).value
 
     def project(
-        self, field: Float[Array, "..."], target: ArrayLike, *, throw: bool = True
+        self, field: ArrayLike, target: ArrayLike, *, throw: bool = True
     ) -> Solution:
         """The field with its result and statistics.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from ..grids import Grid, divergence
 from ..grids._check import check_field
@@ -80,7 +80,7 @@ class LerayProjection(eqx.Module):
                 "boundaries use `CurlOfPotential`."
             )
 
-    def __call__(self, vector_field: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, vector_field: ArrayLike) -> Float[Array, "..."]:
         """P v."""
         grid, v = self.grid, jnp.asarray(vector_field)
         expected = (grid.ndim, *grid.num_points)
@@ -98,7 +98,7 @@ class LerayProjection(eqx.Module):
         unit = jnp.asarray(k / np.where(length > 0, length, 1.0), v.dtype)
         axes = tuple(range(-grid.ndim, 0))
         modes = jnp.fft.rfftn(v, axes=axes)
-        unit = unit[(None,) * (v.ndim - unit.ndim)]
+        unit = unit[(None,) * (v.ndim - unit.ndim)].astype(modes.dtype)
         along = jnp.sum(unit * modes, axis=-grid.ndim - 1, keepdims=True)
         gradient_part = jnp.fft.irfftn(unit * along, s=grid.num_points, axes=axes)
         return v - gradient_part.astype(v.dtype)
@@ -145,7 +145,7 @@ class CurlOfPotential(eqx.Module):
         if self.grid.ndim == 1:
             raise ValueError("grid: expected two or three axes, got one.")
 
-    def __call__(self, potential: Float[Array, "..."]) -> Float[Array, "ndim *space"]:
+    def __call__(self, potential: ArrayLike) -> Float[Array, "ndim *space"]:
         """v."""
         grid = self.grid
         flat = grid.ndim == 2
