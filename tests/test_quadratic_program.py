@@ -296,7 +296,7 @@ def test_derivatives_in_all_six(getkey):
 def test_derivatives_of_the_files(data_folder):
     """Along one direction, where the optimum is strict, against differences."""
     compared = 0
-    for name in ("HS21", "HS76", "CVXQP2_S"):
+    for name in ("HS21", "HS76", "HS118"):
         (P, q, *rest), _ = read(data_folder / "qp" / f"{name}.mat")
         direction = np.random.default_rng(0).normal(size=q.shape)
         value = lambda t, P=P, q=q, rest=rest, d=direction: (
