@@ -40,9 +40,19 @@ class RESULTS(dfx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "symmetric positive definite, or the preconditioner is not symmetric."
     )
     infeasible = (
-        "The operator is singular and the right-hand side is not in its range, so no "
-        "solution exists. For pure Neumann or periodic problems subtract the mean of "
-        "the right-hand side (weighted by cell volume)."
+        "No solution exists: the operator is singular and the right-hand side is not "
+        "in its range, or constraints contradict each other. For pure Neumann or "
+        "periodic problems subtract the mean of the right-hand side (weighted by cell "
+        "volume)."
+    )
+    unbounded = (
+        "The objective falls without bound along a direction that the constraints "
+        "allow. Add bounds, or a positive definite term to the objective."
+    )
+    nonconvex = (
+        "The quadratic term of the objective has a negative eigenvalue, so that a "
+        "point that satisfies the optimality conditions need not be a minimum. Make P "
+        "positive semidefinite."
     )
     unstable_rollout = (
         "A model that was applied to its own output gave NaN or infinite values. The "

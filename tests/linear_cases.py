@@ -21,6 +21,8 @@ _OUTCOMES = (
     "stagnated",
     "diverged",
     "infeasible",
+    "unbounded",
+    "nonconvex",
 )
 
 # One entry per kind of axis: what stands on its low and on its high side.

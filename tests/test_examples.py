@@ -276,3 +276,23 @@ def test_moe_hard_constraint(capsys):
     assert numbers["untrained_1"] > 0.9 and numbers["untrained_4"] > 0.9
     assert numbers["trained_4"] < 0.5 * numbers["trained_1"] < 0.4
     assert "4 expert(s), trained" in capsys.readouterr().out
+
+
+def test_conserve_mass(capsys):
+    numbers = run("conserve_mass")
+    # On unseen fields, in single precision: 2e-7 and 7e-7, where 5 % and 120 % are off.
+    assert numbers["conservative_mass"] < 1e-6
+    assert numbers["conservative_rollout_mass"] < 5e-6
+    assert numbers["plain_mass"] > 1e-2 and numbers["plain_rollout_mass"] > 0.1
+    assert numbers["conservative_error"] < 0.03 and numbers["plain_error"] < 0.04
+    assert "mass off by" in capsys.readouterr().out
+
+
+def test_divergence_free(capsys):
+    numbers = run("divergence_free")
+    # 8e-8 against 10 % when this was written; errors 28.4 % and 30.7 %.
+    assert numbers["incompressible_divergence"] < 5e-7
+    assert numbers["plain_divergence"] > 1e-2
+    assert 0.2 < numbers["incompressible_error"] < 0.35
+    assert 0.2 < numbers["plain_error"] < 0.37
+    assert "relative divergence" in capsys.readouterr().out

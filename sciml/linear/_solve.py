@@ -84,9 +84,9 @@ def linear_solve(
 
 @eqx.filter_jit
 def _compiled(operator, vector, solver, preconditioner, x0, throw) -> Solution:
-    b = _as_vector("vector", vector, operator.out_structure())
+    b = as_vector("vector", vector, operator.out_structure())
     if x0 is not None:
-        x0 = _as_vector("x0", x0, operator.in_structure())
+        x0 = as_vector("x0", x0, operator.in_structure())
         x0 = jtu.tree_map(jax.lax.stop_gradient, x0)
     negate = solver.check_operator(operator)
     if negate:
@@ -136,7 +136,7 @@ def adjoint_solve(
     )
 
 
-def _as_vector(name: str, vector: PyTree[ArrayLike], structure) -> Vector:
+def as_vector(name: str, vector: PyTree[ArrayLike], structure) -> Vector:
     """The vector as arrays of the expected structure, or an error that names it."""
     vector = jtu.tree_map(jnp.asarray, vector)
     got = tree.structure_of(vector)
