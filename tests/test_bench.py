@@ -11,6 +11,7 @@ import problems
 import sciml
 from problems.bench import (
     bench_certified,
+    bench_constraints,
     bench_darcy_small,
     bench_linear,
     bench_many,
@@ -260,6 +261,25 @@ def test_names_of_coefficients(capsys):
         bench_certified(trained_on="smooth")
     assert main(["bench", "certified", "--trained-on", "smooth"]) == 2
     assert "trained_on: no 'smooth'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_constraints():
+    rows = bench_constraints(draws=3, points=[512], repeats=1)
+    errors = {
+        (row["problem"], row["coupling"], row["experts"]): row
+        for row in rows
+        if "problem" in row
+    }
+    assert len(errors) == 21 and len(rows) == 21 + 6 + 10
+    row = errors["Poisson, 1-D", "C1", 8]
+    assert row["median"] < 1e-3 and row["successful"] == row["solves"] == 24
+    assert errors["Poisson, 1-D", "Uncoupled (published)", 8]["median"] > 10
+    assert errors["Poisson, 2-D", "C1", 16]["median"] < 1e-2
+    ours = [row for row in rows if row.get("solver") == "GramLevenbergMarquardt"]
+    assert all(row["of_ours"] == 1 < row["num_steps"] for row in ours)
+    single = [row for row in rows if row.get("mixture") == "single"]
+    assert all(row["of_single"] == row["converged"] == 1 for row in single)
 
 
 @pytest.mark.slow

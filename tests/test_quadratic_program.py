@@ -16,7 +16,7 @@ from linear_cases import outcome
 
 from sciml.constraints import Polyhedron, quadratic_program
 
-# The optimal values in the literature, by the data's own constant; see `test_files`.
+# Of Maros & Mészáros, Optim. Methods Softw. 11 (1999) 671, with the data's own constant.
 OPTIMA = {
     "CVXQP1_S": 1.15907181e4,
     "CVXQP2_S": 8.12094048e3,
@@ -77,7 +77,6 @@ def test_files(name, data_folder):
     stats = solution.stats
     y, z = stats["equality_multiplier"], stats["inequality_multiplier"]
     error = optimality(program, *(np.asarray(v) for v in (solution.value, y, z)))
-    # The issue asks for 1e-6.
     assert error <= 1e-12
     assert stats["kkt_residual"] <= 1e-8 and stats["num_steps"] <= 25
     optimum = float(stats["objective"]) + constant
