@@ -16,7 +16,7 @@ from linear_cases import outcome
 
 from sciml.constraints import Polyhedron, quadratic_program
 
-# Of Maros & Mészáros, Optim. Methods Softw. 11 (1999) 671; the constants are in the data.
+# Of Maros & Mészáros, Optim. Methods Softw. 11 (1999) 671; constants are in the data.
 OPTIMA = {
     "CVXQP1_S": 1.15907181e4,
     "CVXQP2_S": 8.12094048e3,
