@@ -43,6 +43,8 @@ from ._mixture import MixtureOfExperts as MixtureOfExperts
 from ._partition import GridPartition as GridPartition
 from ._polyhedron import Polyhedron as Polyhedron
 from ._quadratic_program import quadratic_program as quadratic_program
+from ._routed import RoutedExperts as RoutedExperts
+from ._schwarz import Schwarz as Schwarz
 from ._side import Side as Side
 from ._solvers import (
     AbstractWeightSolver as AbstractWeightSolver,

@@ -5,21 +5,17 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..linear import frozen
-from ..linear._status import CONVERGED, NONFINITE
 from ._basis import Expansion
-from ._coupled_least_squares import Chain, CoupledLeastSquares, chain
+from ._coupled_least_squares import chain
 from ._execution import AbstractExecution, default_execution
 from ._expert_rows import ExpertRows, expert_rows
 from ._hard_constraint import HardConstraint, solved
-from ._least_squares import floored, whitening
-from ._links import Links, seams
-from ._optimum import WeightSolver, optimum
+from ._joint_solve import FoundExperts, joint_solve
+from ._links import seams
 from ._partition import Boxes, GridPartition
 
 
@@ -57,16 +53,6 @@ class Task(eqx.Module):
             self.key,
             whole_sides=whole_sides,
         )
-
-
-class FoundExperts(eqx.Module):
-    """Weights of all experts, and how each was found."""
-
-    weights: Float[Array, "experts n"]
-    status: Int[Array, " experts"]
-    num_steps: Int[Array, " experts"]
-    residual_norm: Float[Array, " experts"]
-    relative_gradient: Float[Array, " experts"]
 
 
 class AbstractCoupling(eqx.Module):
@@ -178,7 +164,7 @@ def _matched(
     found = (seams(task.matched, boxes, axis, weights) for axis in axes)
     links = tuple(link for link in found if link is not None)
     square = jnp.stack([jnp.mean(leaf**2) for leaf in task.matched]).mean()
-    return _solved(
+    return joint_solve(
         groups,
         links,
         chain(boxes.places, boxes.parts),
@@ -188,69 +174,3 @@ def _matched(
         task.layer.solver,
         task.throw,
     )
-
-
-@eqx.filter_jit
-def _solved(
-    groups: tuple[ExpertRows, ...],
-    links: tuple[Links, ...],
-    order: Chain,
-    square: Float[Array, ""],
-    ridge: Float[Array, ""],
-    start: Float[Array, "experts n"],
-    solver: WeightSolver,
-    throw: bool,
-) -> FoundExperts:
-    experts, count = start.shape
-    products = jnp.zeros((experts, count, count), start.dtype)
-    alive, inner = jnp.ones((experts,), bool), products
-    for number, group in enumerate(groups):
-        rows, jacobian = group.linearise(start)
-        members = jnp.array(group.members)
-        finite = jnp.isfinite(rows).all(1) & jnp.isfinite(jacobian).all((1, 2))
-        alive = alive.at[members].set(alive[members] & finite)
-        products = products.at[members].add(
-            jnp.einsum("kim,kjm->kij", jacobian, jacobian)
-        )
-        if number == 0:
-            inner = products
-    mean = jnp.trace(inner, axis1=1, axis2=2) / count
-    scales = jnp.sqrt(mean / jnp.where(square > 0, square, 1))
-    number_alive = jnp.sum(alive.astype(start.dtype))
-    typical = jnp.sum(jnp.where(alive, scales, 0)) / jnp.maximum(number_alive, 1)
-    links = tuple(link.scaled(jnp.where(alive, scales, typical)) for link in links)
-    for link in links:
-        for side, seam in ((link.lefts, link.left), (link.rights, link.right)):
-            products = products.at[jnp.array(side)].add(
-                jnp.einsum("pim,pjm->pij", seam, seam)
-            )
-    identity = jnp.eye(count, dtype=start.dtype)[None]
-    size = jax.vmap(floored)(jnp.where(alive[:, None, None], products, identity))
-    P = jax.vmap(whitening)(size)
-    R = ridge**2 * jnp.einsum("kia,kij,kjb->kab", P, size, P)
-    groups = tuple(group.transformed(P) for group in groups)
-    links = tuple(link.transformed(P) for link in links)
-    problem = CoupledLeastSquares(groups, links, R, alive, order)
-    first = jnp.linalg.solve(P, start[..., None])[..., 0]
-    blocks, report = optimum(
-        problem, order.blocks(first), solver=frozen(solver), throw=throw
-    )
-    own = order.experts(blocks)
-    squares = jnp.zeros((experts,), start.dtype)
-    for group in groups:
-        added = jnp.sum(group.of(own) ** 2, 1)
-        squares = squares.at[jnp.array(group.members)].add(added)
-    nan = jnp.asarray(jnp.nan, start.dtype)
-    return FoundExperts(
-        jnp.where(alive[:, None], jnp.einsum("kij,kj->ki", P, own), nan),
-        jnp.where(alive, report.status, NONFINITE).astype(jnp.int32),
-        jnp.broadcast_to(report.num_steps, (experts,)),
-        jnp.where(alive, jnp.sqrt(squares), nan),
-        jnp.where(alive, report.relative_gradient, nan),
-    )
-
-
-def failing(found: FoundExperts) -> Any:
-    """Whether any expert failed, and the number of the first that did."""
-    failed = found.status != CONVERGED
-    return jnp.any(failed), jnp.argmax(failed)

@@ -153,3 +153,8 @@ def _copies(leaf: Any, count: int) -> Array:
 
 def _is_array(leaf: Any) -> bool:
     return eqx.is_array(leaf)
+
+
+def mismatch(values: list[Array], targets: list[Array]) -> list[Array]:
+    """A residual: fields minus what they are to be."""
+    return [value - target for value, target in zip(values, targets, strict=True)]

@@ -12,14 +12,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from ..linear import Solution
 from ..linear._status import our_result
 from ._basis import checked_ridge, expansion, in_precision
-from ._couplings import (
-    C1,
-    AbstractCoupling,
-    FoundExperts,
-    Task,
-    failing,
-)
+from ._couplings import C1, AbstractCoupling, Task
 from ._hard_constraint import HardConstraint, checked_start
+from ._joint_solve import FoundExperts, failing
 from ._links import seams
 from ._partition import Boxes, GridPartition
 
@@ -37,8 +32,8 @@ class MixtureOfExperts(eqx.Module):
     - `layer`: residual, terms, sides, ridge and solver. `num_points` are nodes of each
         box.
     - `partition`: default one box.
-    - `coupling`: `C1()` (default), `C0()`, `Uncoupled()`, or `TimeMarching()` for boxes
-        in time.
+    - `coupling`: `C1()` (default), `C0()`, `Uncoupled()`, `Schwarz()` for boxes that
+        overlap, or `TimeMarching()` for boxes in time.
     - `matched`: which part of the basis has to fit together at seams, where it is a
         tree in which not all leaves have to: `lambda basis: basis["u"]`. Default all.
 

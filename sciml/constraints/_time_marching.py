@@ -6,9 +6,10 @@ import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Float
 
-from ._couplings import C1, AbstractCoupling, FoundExperts, Task, check_weight
-from ._expert_rows import ExpertRows
+from ._couplings import C1, AbstractCoupling, Task, check_weight
+from ._expert_rows import ExpertRows, mismatch
 from ._hard_constraint import HardConstraint
+from ._joint_solve import FoundExperts
 from ._partition import Boxes, GridPartition
 from ._rows import Rows
 from ._side import Side
@@ -89,12 +90,8 @@ class TimeMarching(AbstractCoupling):
             targets.append(jnp.einsum("kn,knm->km", weights, own))
         one = jnp.full((slab.count,), self.weight, task.fields.solve_dtype)
         # (Offsets are the same on both sides.)
-        rows = Rows(_mismatch, terms, None, targets, one)
+        rows = Rows(mismatch, terms, None, targets, one)
         return ExpertRows(rows, tuple(range(slab.count)))
-
-
-def _mismatch(values, targets):
-    return [value - target for value, target in zip(values, targets, strict=True)]
 
 
 def _slab(task: Task, boxes: Boxes, number: int, experts: Array) -> Task:
