@@ -288,6 +288,7 @@ def test_conserve_mass(capsys):
     assert "mass off by" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_divergence_free(capsys):
     numbers = run("divergence_free")
     # 8e-8 against 10 % when this was written; errors 28.4 % and 30.7 %.
