@@ -1,7 +1,9 @@
 """Experts in sweeps, and experts whose parts are learned."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 
@@ -65,6 +67,36 @@ def test_schwarz_sweeps_converge_to_what_one_problem_has():
         ** 2
     )
     np.testing.assert_allclose(jax.grad(of)(1.0), 2 * of(1.0), rtol=1e-5)
+
+
+class Power(eqx.Module):
+    """A residual with an array of its own, as long as there are experts."""
+
+    factors: jax.Array
+
+    def __call__(self, u, target):
+        return jnp.sum(self.factors) * u - target["field"] * target["shared"][3]
+
+
+@pytest.mark.parametrize("num_points", [None, 8])
+def test_arrays_that_all_experts_share(num_points):
+    """One as long as a box has nodes, one as there are experts: neither is cut."""
+    x = jnp.linspace(0.0, 1.0, 64)
+    layer = HardConstraint(
+        Power(jnp.array([1.0, 2.0, 3.0, 4.0])), num_points=num_points
+    )
+    mixture = MixtureOfExperts(layer, GridPartition(4))
+    parameters = {"field": 1 + x, "shared": jnp.arange(16.0)}
+    basis = jnp.stack([jnp.ones(64), x])
+    out = mixture(basis, parameters, key=jr.key(0))
+    np.testing.assert_allclose(out.value, 3 * (1 + x) / 10, atol=1e-9)
+    of = lambda layer: jnp.sum(
+        MixtureOfExperts(layer, GridPartition(4))(
+            basis, parameters, key=jr.key(0)
+        ).value
+    )
+    slope = eqx.filter_grad(of)(layer).residual.factors
+    np.testing.assert_allclose(slope, jnp.full(4, -out.value.sum() / 10), rtol=1e-6)
 
 
 def test_gates_that_are_routed():

@@ -25,8 +25,8 @@ class AbstractExecution(eqx.Module):
 class MapExperts(AbstractExecution):
     """One after the other (`jax.lax.map`): each takes its own number of steps.
 
-    On one CPU device two or three times as fast as `VmapExperts`, for which all lanes
-    wait for the slowest and pay both branches of every condition.
+    The choice for one CPU device: with `VmapExperts` all lanes wait for the slowest and
+    pay both branches of every condition.
     """
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,5 +1,6 @@
 """The rows of all experts, stacked."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -69,21 +70,18 @@ def expert_rows(
     # (Terms have the basis' axis first.)
     terms = jtu.tree_map(lambda leaf: jnp.moveaxis(leaf, 1, 0), terms)
     shared = _is_shared(parameters, fields.shape)
-    split = _repeated(split, shared, boxes.count)
     one = jnp.ones((boxes.count,), fields.solve_dtype)
-    inner = Rows(layer.residual, terms, offset, split, one)
+    residual = _copies_of(layer.residual, boxes.count)
+    inner = Rows(residual, terms, offset, split, one)
     everyone = tuple(range(boxes.count))
     if layer.num_points is not None:
-        inner = _sampled(inner, boxes, layer.num_points, key)
+        inner = _sampled(inner, shared, boxes, layer.num_points, key)
+    inner = _repeated(inner, shared, boxes.count)
     groups = [ExpertRows(inner, everyone)]
     for side in layer.sides:
         rows = on_side(side, fields, parameters)
         if whole_sides:
-            copies = jtu.tree_map(
-                lambda leaf: _copies(leaf, boxes.count) if _is_array(leaf) else leaf,
-                rows,
-            )
-            groups.append(ExpertRows(copies, everyone))
+            groups.append(ExpertRows(_copies_of(rows, boxes.count), everyone))
         else:
             groups.append(_cut_side(side, rows, parameters, fields, boxes))
     return tuple(groups)
@@ -107,16 +105,16 @@ def _cut_side(
     own = jtu.tree_map(
         lambda leaf, common: leaf if common else split(leaf), rows.parameters, shared
     )
-    own = _repeated(own, shared, len(members))
-    weight = jnp.broadcast_to(rows.weight, (len(members),))
-    return ExpertRows(Rows(side.residual, terms, offset, own, weight), tuple(members))
+    residual, weight = _copies_of((side.residual, rows.weight), len(members))
+    own = Rows(residual, terms, offset, own, weight)
+    return ExpertRows(_repeated(own, shared, len(members)), tuple(members))
 
 
-def _sampled(rows: Rows, boxes: Boxes, count: int, key: PRNGKeyArray | None) -> Rows:
+def _sampled(
+    rows: Rows, shared: PyTree, boxes: Boxes, count: int, key: PRNGKeyArray | None
+) -> Rows:
     """Some nodes of each box, others for each."""
-    size = 1
-    for n in boxes.size:
-        size *= n
+    size = math.prod(boxes.size)
     if key is None:
         raise ValueError("key: needed to draw num_points nodes.")
     if count > size:
@@ -127,11 +125,11 @@ def _sampled(rows: Rows, boxes: Boxes, count: int, key: PRNGKeyArray | None) -> 
     terms = jtu.tree_map(
         lambda leaf: jax.vmap(pick, (1, None), 1)(leaf, nodes), rows.terms
     )
-    at_nodes = lambda leaf: (
-        pick(leaf, nodes) if jnp.shape(leaf)[1:] == boxes.size else leaf
-    )
+    at_nodes = lambda leaf: pick(leaf, nodes)
     offset = None if rows.offset is None else jtu.tree_map(at_nodes, rows.offset)
-    parameters = jtu.tree_map(at_nodes, rows.parameters)
+    parameters = jtu.tree_map(
+        lambda leaf, common: leaf if common else at_nodes(leaf), rows.parameters, shared
+    )
     return Rows(rows.residual, terms, offset, parameters, rows.weight)
 
 
@@ -139,20 +137,21 @@ def _is_shared(parameters: PyTree, shape: tuple[int, ...]) -> PyTree:
     return jtu.tree_map(lambda leaf: jnp.shape(leaf) != shape, parameters)
 
 
-def _repeated(parameters: PyTree, shared: PyTree, count: int) -> PyTree:
-    """What is no field of the grid, once for each expert."""
-    repeat = lambda leaf, common: (
-        _copies(leaf, count) if common and _is_array(leaf) else leaf
+def _repeated(rows: Rows, shared: PyTree, count: int) -> Rows:
+    """With those parameters that are no fields of the grid once for each expert."""
+    parameters = jtu.tree_map(
+        lambda leaf, common: _copies_of(leaf, count) if common else leaf,
+        rows.parameters,
+        shared,
     )
-    return jtu.tree_map(repeat, parameters, shared)
+    return Rows(rows.residual, rows.terms, rows.offset, parameters, rows.weight)
 
 
-def _copies(leaf: Any, count: int) -> Array:
-    return jnp.broadcast_to(leaf, (count, *jnp.shape(leaf)))
-
-
-def _is_array(leaf: Any) -> bool:
-    return eqx.is_array(leaf)
+def _copies_of(tree: Any, count: int) -> Any:
+    """Every array of a tree once for each expert."""
+    arrays, rest = eqx.partition(tree, eqx.is_array)
+    copy = lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape))
+    return eqx.combine(jtu.tree_map(copy, arrays), rest)
 
 
 def mismatch(values: list[Array], targets: list[Array]) -> list[Array]:

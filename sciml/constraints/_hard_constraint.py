@@ -130,7 +130,8 @@ class HardConstraint(eqx.Module):
         **Arguments:**
 
         - `basis`: a field, or a tree of them, with a first axis of length n.
-        - `parameters`: of the residual.
+        - `parameters`: of the residual. Arrays of the grid's shape count as fields:
+            where rows are taken at some nodes only, so are they.
         - `offset`: a field that the combination is added to, for example one that has
             the initial values while the basis is zero there. Default zero.
         - `start`: first guess of the weights, default zeros.

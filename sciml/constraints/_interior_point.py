@@ -1,16 +1,17 @@
 """A primal–dual interior-point method with proximal regularisation, dense and small.
 
-Why not a library. Measured on the 15 problems of the Maros–Mészáros set in the tests
-(float64, CPU), relative residual of the optimality conditions 1e-6: qpax 0.1.4 as it is
-reaches it on 9, of three of which it says that it did not; on GENHS28, HS51 and HS52 it
-says that it did and has not. Behind the equilibration used here, and a direct solve
-where there are no inequalities, it reaches it on 12 (NaN on CVXQP1–3); with 1e-5 · I
-added to P and up to 8 proximal rounds on 14 (NaN on CVXQP3; 1e-3 · I mends that one and
-loses DUALC1 and PRIMALC1). That would do. What no scaling gave was an honest end: NaN
-on each of four small infeasible programs, and on one that is feasible with an equation
-written twice. Its matrices H = Q + Gᵀ(Z/S)G and A H⁻¹ Aᵀ are factorised by Cholesky as
-they are, and a floor of √ε under slack and multipliers holds it at 60 of 60 steps once
-1e-8 is asked for. The method below reaches 1e-12 on all 15.
+Why not a library. Measured, once and by hand, on the 15 problems of the Maros–Mészáros
+set in the tests (float64, CPU), relative residual of the optimality conditions 1e-6:
+qpax 0.1.4 as it is reaches it on 9, of three of which it says that it did not; on
+GENHS28, HS51 and HS52 it says that it did and has not. Behind the equilibration used
+here, and a direct solve where there are no inequalities, it reaches it on 12 (NaN on
+CVXQP1–3); with 1e-5 · I added to P and up to 8 proximal rounds on 14 (NaN on CVXQP3;
+1e-3 · I mends that one and loses DUALC1 and PRIMALC1). That would do. What no scaling
+gave was an honest end: NaN on each of four small infeasible programs, and on one that
+is feasible with an equation written twice. Its matrices H = Q + Gᵀ(Z/S)G and A H⁻¹ Aᵀ
+are factorised by Cholesky as they are, and a floor of √ε under slack and multipliers
+holds it at 60 of 60 steps once 1e-8 is asked for. The method below reaches 1e-12 on all
+15.
 
 Here each step is Mehrotra's predictor and corrector for the program with
 δ/2 ‖x − x_k‖² added and −δ/2 ‖(y, z) − (y_k, z_k)‖² in the dual, so that its matrix

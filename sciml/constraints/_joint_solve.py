@@ -50,15 +50,15 @@ def joint_solve(
     experts, count = start.shape
     products = jnp.zeros((experts, count, count), start.dtype)
     alive = jnp.ones((experts,), bool)
-    for group in groups:
-        rows, jacobian = group.linearise(start)
+    linearised = [group.linearise(start) for group in groups]
+    for group, (rows, jacobian) in zip(groups, linearised, strict=True):
         members = jnp.array(group.members)
         finite = jnp.isfinite(rows).all(1) & jnp.isfinite(jacobian).all((1, 2))
         alive = alive.at[members].set(alive[members] & finite)
         products = products.at[members].add(
             jnp.einsum("kim,kjm->kij", jacobian, jacobian)
         )
-    scales = residual_scales(groups[0], start, square)
+    scales = residual_scales(linearised[0][1], square)
     number_alive = jnp.sum(alive.astype(start.dtype))
     typical = jnp.sum(jnp.where(alive, scales, 0)) / jnp.maximum(number_alive, 1)
     links = tuple(link.scaled(jnp.where(alive, scales, typical)) for link in links)
@@ -94,13 +94,13 @@ def joint_solve(
 
 
 def residual_scales(
-    residuals: ExpertRows, start: Float[Array, "experts n"], square: Float[Array, ""]
+    jacobian: Float[Array, "experts n m"], square: Float[Array, ""]
 ) -> Float[Array, " experts"]:
     """What the residual makes of the basis: a ratio of root mean squares per expert.
 
-    **Arguments:** `square` is the mean square of the basis fields.
+    **Arguments:** `jacobian` is that of the residual's rows, transposed; `square` the
+    mean square of the basis fields.
     """
-    _, jacobian = residuals.linearise(start)
     mean = jnp.sum(jacobian**2, (1, 2)) / jacobian.shape[1]
     return jnp.sqrt(mean / jnp.where(square > 0, square, 1))
 

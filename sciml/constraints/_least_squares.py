@@ -17,7 +17,7 @@ _FLOOR = 1e-6
 
 
 class NormalEquations(eqx.Module):
-    """½‖r‖², Jᵀr, JᵀJ and ‖r‖ at some weights; r has the rows of the ridge, too."""
+    """½‖r‖², Jᵀr and JᵀJ at some weights; r has the rows of the ridge, too."""
 
     cost: Float[Array, ""]
     gradient: Float[Array, "..."]

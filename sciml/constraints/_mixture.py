@@ -111,7 +111,8 @@ class MixtureOfExperts(eqx.Module):
         at seams over that of the field.
 
         An expert whose rows are not finite is left out: its box is NaN, its result
-        `RESULTS.nonfinite`, and the others are solved without it.
+        `RESULTS.nonfinite`, and the others are solved without it, but for those that
+        `Schwarz` or `TimeMarching` would give its values to: they fail with it.
         """
         layer = self.layer
         fields = expansion(basis, offset, layer.terms)
@@ -141,11 +142,7 @@ def put_together(
     """The field, and how far it jumps at seams, relative to its size."""
     fields, boxes = task.fields, task.boxes
 
-    def field(leaf):
-        pieces = jax.vmap(boxes.split)(leaf)
-        return boxes.joined(jnp.einsum("kn,nk...->k...", weights, pieces))
-
-    value = jtu.tree_map(field, fields.basis)
+    value = jtu.tree_map(lambda leaf: boxes.combined(leaf, weights), fields.basis)
     if fields.offset is not None:
         value = jtu.tree_map(jnp.add, value, fields.offset)
     size = jnp.stack([jnp.sum(leaf**2) for leaf in jtu.tree_leaves(value)])

@@ -4,6 +4,7 @@ import itertools
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -135,6 +136,11 @@ class Boxes(eqx.Module):
                 part.append(slice(low - start, high - start))
             field = field.at[tuple(whole)].set(piece[tuple(part)])
         return field
+
+    def combined(self, fields: Array, weights: Array) -> Array:
+        """Σ_n weights[k, n] fields[n] in box k, from fields `(n, *shape)`."""
+        pieces = jax.vmap(self.split)(fields)
+        return self.joined(jnp.einsum("kn,nk...->k...", weights, pieces))
 
     def neighbours(self, axis: int) -> list[tuple[int, int, int]]:
         """Pairs of boxes that touch along an axis, and the node after their seam."""

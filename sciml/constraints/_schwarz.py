@@ -1,5 +1,7 @@
 """Sweeps in which overlapping experts pass on their values."""
 
+import math
+
 import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
@@ -61,7 +63,7 @@ class Schwarz(AbstractCoupling):
                 "overlap=2)."
             )
         square = jnp.stack([jnp.mean(leaf**2) for leaf in task.matched]).mean()
-        scales = residual_scales(groups[0], task.start, square)
+        scales = residual_scales(groups[0].linearise(task.start)[1], square)
         places = _Faces(task)
 
         def sweep(before: tuple[Array, Float[Array, "..."]], _):
@@ -126,21 +128,15 @@ class _Faces:
     @property
     def size(self) -> int:
         """Nodes on all faces, of all fields."""
-        nodes = 0
-        for _, slices in self.groups:
-            for where in slices:
-                count = 1
-                for axis in where:
-                    count *= axis.stop - axis.start
-                nodes += count
-        return nodes * len(self.matched)
+        faces = [where for _, slices in self.groups for where in slices]
+        nodes = [math.prod(axis.stop - axis.start for axis in where) for where in faces]
+        return sum(nodes) * len(self.matched)
 
     def values(self, weights: Float[Array, "experts n"]) -> list[Array]:
         """What is said there by those that the nodes belong to, group by group."""
         found = []
         for leaf in self.matched:
-            pieces = jnp.stack([self.boxes.split(field) for field in leaf])
-            field = self.boxes.joined(jnp.einsum("kn,nk...->k...", weights, pieces))
+            field = self.boxes.combined(leaf, weights)
             for _, slices in self.groups:
                 found.append(jnp.stack([field[where].ravel() for where in slices]))
         return found

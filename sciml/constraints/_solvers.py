@@ -110,8 +110,8 @@ class GramLevenbergMarquardt(AbstractWeightSolver):
     kept while steps are refused: then only another factor of an n × n matrix is
     needed. General methods build J anew, column by column, for each solve.
 
-    μ follows Nielsen's rule, from 1e-6 of the largest diagonal entry: the first step is
-    Gauss and Newton's unless that fails.
+    μ follows Nielsen's rule, from 1e-6 of the mean diagonal entry: the first step
+    is Gauss and Newton's unless that fails.
 
     Once a step has left more than a quarter of the gradient, as Gauss and Newton's do
     where ‖r‖ is large, JᵀJ is replaced by the matrix of second derivatives, if that is
