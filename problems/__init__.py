@@ -36,6 +36,7 @@ from ._finite_elements import (
     Discretisation as Discretisation,
 )
 from ._heat import HeatSequence as HeatSequence
+from ._heat_equation import Heat as Heat
 from ._helmholtz import (
     Helmholtz as Helmholtz,
     ImpedanceHelmholtz as ImpedanceHelmholtz,

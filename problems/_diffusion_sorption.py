@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from sciml.grids import AbstractRandomField, Dirichlet, Grid, Neumann
 
 from ._evolution import AbstractEvolution
-from ._evolution_arguments import coefficient, positive, refinement
+from ._evolution_arguments import coefficient, positive, refinement, same_shapes
 from ._implicit_march import AbstractContent, Exchange, march
 
 # R is infinite at u = 0; the data of PDEBench have it at u + 1e-6.
@@ -197,7 +197,7 @@ class DiffusionSorption(AbstractEvolution):
 
         **Raises:** `ValueError` where the shapes differ.
         """
-        _check_shapes(u=u, u_t=u_t, u_xx=u_xx)
+        same_shapes(u=u, u_t=u_t, u_xx=u_xx)
         return u_t - self.diffusivity.astype(u.dtype) / self.retardation(u) * u_xx
 
     def inflow_residual(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -211,7 +211,7 @@ class DiffusionSorption(AbstractEvolution):
 
         **Raises:** `ValueError` where the shapes differ.
         """
-        _check_shapes(u=u, u_x=u_x)
+        same_shapes(u=u, u_x=u_x)
         return u + self.diffusivity.astype(u.dtype) * u_x
 
     def trajectory(
@@ -272,12 +272,6 @@ class DiffusionSorption(AbstractEvolution):
 
     def _advice(self) -> str:
         return "Check that u0 and the parameters are finite, and that u0 is ≥ 0."
-
-
-def _check_shapes(**fields: Array) -> None:
-    shapes = {name: jnp.shape(field) for name, field in fields.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"Expected arrays of one shape, got {shapes}.")
 
 
 class _Freundlich(AbstractContent):

@@ -24,7 +24,7 @@ class BlowUpError(ArithmeticError):
 
 
 class AbstractEvolution(eqx.Module):
-    """A field that evolves from u(0), on a periodic grid, up to `final_time`.
+    """A field that evolves from u(0), on a grid, up to `final_time`.
 
     What surrogates of time-dependent problems are trained on. Solutions are saved at
     `times`, evenly spaced.

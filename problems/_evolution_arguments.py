@@ -1,4 +1,4 @@
-"""What time-dependent problems are made with: periodic grids, positive numbers."""
+"""What time-dependent problems are given: grids, numbers, fields, times, places."""
 
 import math
 from collections.abc import Sequence
@@ -58,3 +58,36 @@ def refinement(given: int) -> int:
     if int(given) != given or given < 1:
         raise ValueError(f"refine: expected a positive integer, got {given}.")
     return int(given)
+
+
+def same_shapes(**fields: Array) -> None:
+    """An equation holds node by node: its terms have one shape, not one they share."""
+    shapes = {name: jnp.shape(field) for name, field in fields.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"Expected arrays of one shape, got {shapes}.")
+
+
+def times_and_places(
+    grid: Grid, times: ArrayLike, coordinates: Sequence[ArrayLike]
+) -> tuple[Array, list[Array]]:
+    """t and x, in shapes that broadcast to (*times, *places).
+
+    x are the nodes where no coordinates are given. The dtype is that of the
+    coordinates, else that of the times, and JAX's own for integers.
+    """
+    if coordinates and len(coordinates) != grid.ndim:
+        raise ValueError(
+            f"coordinates: expected one array per axis, {grid.ndim} of them, or none "
+            f"for the nodes of the grid, got {len(coordinates)}."
+        )
+    dtype = jnp.result_type(*(coordinates or (times,)))
+    if not jnp.issubdtype(dtype, jnp.floating):
+        dtype = jnp.result_type(float)
+    places = [jnp.asarray(x, dtype) for x in coordinates or grid.mesh()]
+    same_shapes(**{f"coordinates[{k}]": x for k, x in enumerate(places)})
+    t = jnp.asarray(times, dtype)
+    if not isinstance(t, jax.core.Tracer) and bool((t < 0).any()):
+        raise ValueError(f"times: expected numbers ≥ 0, got {times}.")
+    ones = (1,) * t.ndim
+    shape = (*t.shape, *(1,) * places[0].ndim)
+    return t.reshape(shape), [x.reshape((*ones, *x.shape)) for x in places]

@@ -8,6 +8,7 @@ from ._allen_cahn import AllenCahn
 from ._burgers import Burgers
 from ._diffusion_sorption import DiffusionSorption
 from ._evolution import AbstractEvolution
+from ._heat_equation import Heat
 from ._kuramoto_sivashinsky import KuramotoSivashinsky
 from ._navier_stokes import NavierStokesVorticity
 
@@ -20,6 +21,7 @@ _EVOLUTIONS: dict[str, tuple[Callable[[], AbstractEvolution], str]] = {
         DiffusionSorption,
         "u_t = D/R(u) u_xx, a solute enters a soil that holds it back",
     ),
+    "heat": (Heat, "u_t = κ Δu between sides where u = 0, solution known"),
     "kuramoto-sivashinsky": (
         KuramotoSivashinsky,
         "u_t + u u_x + u_xx + u_xxxx = 0, chaos",

@@ -11,7 +11,14 @@ from jaxtyping import Array, ArrayLike, Complex, Float, PRNGKeyArray
 from sciml.grids import AbstractRandomField, GaussianField, Grid
 
 from ._evolution import AbstractSemilinear
-from ._evolution_arguments import coefficient, periodic_grid, positive, refinement
+from ._evolution_arguments import (
+    coefficient,
+    periodic_grid,
+    positive,
+    refinement,
+    same_shapes,
+    times_and_places,
+)
 from ._fourier import FourierSpace
 
 
@@ -112,18 +119,126 @@ class NavierStokesVorticity(AbstractSemilinear):
         first, second = _velocity(v, space)
         along_x, along_y = (space.field(space.derivative(v, k)) for k in (0, 1))
         transport = space.field(first) * along_x + space.field(second) * along_y
-        phase = (
-            2
-            * np.pi
-            * sum(
-                np.meshgrid(
-                    *(np.arange(n) / n for n in space.num_points), indexing="ij"
-                )
-            )
+        nodes = (np.arange(n) / n for n in space.num_points)
+        wave = _wave(*np.meshgrid(*nodes, indexing="ij"))
+        source = self.forcing.astype(transport.dtype) * jnp.asarray(
+            wave, transport.dtype
         )
-        wave = jnp.asarray(np.sin(phase) + np.cos(phase), transport.dtype)
-        source = self.forcing.astype(transport.dtype) * wave
         return space.coefficients(source - transport)
+
+    def residual(
+        self,
+        vorticity: Float[Array, "..."],
+        vorticity_t: Float[Array, "..."],
+        gradient: Float[Array, "..."],
+        laplacian: Float[Array, "..."],
+        velocity: Float[Array, "..."],
+        *coordinates: ArrayLike,
+    ) -> Float[Array, "..."]:
+        """ω_t + u·∇ω − ν Δω − f, node by node: what a loss or a constraint makes 0.
+
+        It holds u to nothing: that u is the velocity of ω (`velocity`, on the grid) is
+        another condition, as it is that the mean of ω is 0.
+
+        **Arguments:**
+
+        - `vorticity`, `vorticity_t`, `laplacian`: ω, ω_t, Δω, of one shape, from
+            differences or from a network.
+        - `gradient`, `velocity`: ∇ω and u, each of shape (2, *shape of ω).
+        - `coordinates`: x and y where ω is taken, of its shape, since f depends on
+            them. Default the nodes of the grid, for ω of shape (..., n, m).
+
+        **Raises:** `ValueError` where the shapes differ.
+
+        !!! example
+
+            ```python
+            import jax.random as jr
+            import problems
+            from sciml.grids import gradient, laplacian
+
+            problem = problems.NavierStokesVorticity((32, 32))
+            grid, w = problem.grid, problem.initial(key=jr.key(0))
+            w_t = 0 * w  # so that the rows are what ω changes by, but for the sign
+            rows = problem.residual(
+                w, w_t, gradient(w, grid), laplacian(w, grid), problem.velocity(w)
+            )
+            ```
+        """
+        same_shapes(vorticity=vorticity, vorticity_t=vorticity_t, laplacian=laplacian)
+        shape, dtype = jnp.shape(vorticity), vorticity.dtype
+        for name, field in (("gradient", gradient), ("velocity", velocity)):
+            if jnp.shape(field) != (2, *shape):
+                raise ValueError(
+                    f"{name}: expected shape {(2, *shape)}, 2 and the vorticity's, got "
+                    f"{jnp.shape(field)}."
+                )
+        expected = shape if coordinates else shape[-2:]
+        _, places = times_and_places(self.grid, 0.0, coordinates)
+        if places[0].shape != expected:
+            raise ValueError(
+                f"coordinates: expected the vorticity's shape {shape}, or none and a "
+                f"vorticity of shape (..., {self.grid.shape[0]}, {self.grid.shape[1]}),"
+                f" got shape {places[0].shape}."
+            )
+        wave = jnp.broadcast_to(_wave(*places).astype(dtype), shape)
+        transport = velocity[0] * gradient[0] + velocity[1] * gradient[1]
+        diffusion = self.viscosity.astype(dtype) * laplacian
+        source = self.forcing.astype(dtype) * wave
+        return vorticity_t + transport - diffusion - source
+
+    def exact_solution(
+        self, times: ArrayLike, *coordinates: ArrayLike, amplitude: ArrayLike = 1.0
+    ) -> Float[Array, "..."]:
+        """The vortices of Taylor and Green, and what f adds to them:
+
+            ω = A e^{−λνt} sin 2πx sin 2πy + (1 − e^{−λνt}) f / (λν),  λ = 8π².
+
+        −Δω = λω, so that ψ = ω/λ and transport vanishes: u·∇ω = 0. Without forcing they
+        decay and keep their shape. For `jit`, `vmap`, and derivatives with respect to
+        t, x, y, ν, s and A.
+
+        Where ν is small the flow may be unstable; a solver then leaves it in the end,
+        from what rounding amounts to.
+
+        **Arguments:**
+
+        - `times`: t ≥ 0, of any shape.
+        - `coordinates`: x and y, of one shape. Default the nodes of the grid.
+        - `amplitude`: A, in units of 1/time. Default 1.
+
+        **Returns:** shape (*times, *places), in the precision of the coordinates,
+        where none are given of the times.
+
+        !!! example
+
+            ```python
+            import jax.numpy as jnp
+            import problems
+
+            problem = problems.NavierStokesVorticity((16, 16), final_time=1.0)
+            found = problem.solve(problem.exact_solution(0.0), num_saves=4)
+            jnp.abs(found - problem.exact_solution(problem.times(4))).max()  # rounding
+            ```
+
+        Source: G. I. Taylor and A. E. Green, Mechanism of the production of small
+        eddies from large ones, Proc. R. Soc. A 158 (1937), 499–521; in two dimensions
+        G. I. Taylor, Phil. Mag. 46 (1923), 671–674.
+        """
+        t, (x, y) = times_and_places(self.grid, times, coordinates)
+        nu, forcing = self.viscosity.astype(t.dtype), self.forcing.astype(t.dtype)
+        rate = 8 * np.pi**2 * nu
+        vortices = jnp.sin(2 * np.pi * x) * jnp.sin(2 * np.pi * y)
+        driven = -jnp.expm1(-rate * t) / rate * forcing
+        amplitude = jnp.asarray(amplitude, t.dtype)
+        return amplitude * jnp.exp(-rate * t) * vortices + driven * _wave(x, y)
+
+
+def _wave(x: Any, y: Any) -> Any:
+    """sin 2π(x + y) + cos 2π(x + y), NumPy's or JAX's like x."""
+    library = np if isinstance(x, np.ndarray) else jnp
+    phase = 2 * np.pi * (x + y)
+    return library.sin(phase) + library.cos(phase)
 
 
 def _velocity(

@@ -16,6 +16,7 @@ from sciml.grids import (
 )
 
 from ._diffusion_family import AbstractDiffusion
+from ._evolution_arguments import times_and_places
 
 
 class Poisson(AbstractDiffusion):
@@ -76,12 +77,23 @@ class Poisson(AbstractDiffusion):
             source = source - total / jnp.sum(jnp.asarray(self.grid.cell_weights()))
         self.source = source
 
-    def exact_solution(self) -> Float[Array, "*space"]:
-        """u at the nodes."""
-        mesh = [jnp.asarray(x) for x in self.grid.mesh()]
-        u = _product(mesh, self.grid.periodic, 0, 0)
-        held = any(isinstance(c, Dirichlet) for p in self.grid.boundary for c in p)
-        return u if held else u - jnp.mean(u)
+    def exact_solution(self, *coordinates: ArrayLike) -> Float[Array, "..."]:
+        """u at the nodes, or where you say.
+
+        **Arguments:**
+
+        - `coordinates`: x, one array per axis, all of one shape, that of the result,
+            whose precision they have. Default the nodes of the grid.
+
+        **Raises:** `ValueError` where their number or shapes do not fit.
+        """
+        _, places = times_and_places(self.grid, 0.0, coordinates)
+        u = _product(places, self.grid.periodic, 0, 0)
+        if any(isinstance(c, Dirichlet) for p in self.grid.boundary for c in p):
+            return u
+        nodes = [jnp.asarray(x) for x in self.grid.mesh()]
+        mean = jnp.mean(_product(nodes, self.grid.periodic, 0, 0))
+        return u - mean.astype(u.dtype)
 
     def constant_coefficient(self) -> Float[Array, "*space"]:
         """a = 1."""

@@ -31,6 +31,7 @@ SMALL = {
     "diffusion-sorption": functools.partial(
         problems.DiffusionSorption, 16, relative_step=0.3, refine=2
     ),
+    "heat": functools.partial(problems.Heat, (7, 9), extent=(1.0, 1.25)),
     "kuramoto-sivashinsky": functools.partial(
         problems.KuramotoSivashinsky, 32, extent=22.0, final_time=1.0
     ),
@@ -265,6 +266,8 @@ def test_burgers_by_cole_hopf():
     for found, time in zip(saved, problem.times(3), strict=True):
         expected = cole_hopf(x, time, 0.1)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+        exact = problem.exact_solution_from_sine(time)
+        np.testing.assert_allclose(exact, expected, rtol=0, atol=1e-12)
 
 
 def test_spectral_convergence_in_space():
