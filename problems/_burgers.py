@@ -196,9 +196,9 @@ class Burgers(AbstractSemilinear):
 
         the transform of Hopf and Cole, by the trapezoidal rule with 401 nodes, which
         converges geometrically here. The benchmark on [−1, 1] with u(0) = −sin πx is
-        `extent=2`: u is periodic and takes any x. Errors are below 1e-13 U for
-        ν = 0.002/π to 1 with U = 1, L = 2 and t ≤ 10. For `jit`, `vmap`, and
-        derivatives with respect to t > 0, x, ν and U.
+        `extent=2`: u is periodic and takes any x. With U = 1 and L = 2 errors are below
+        1e-13 for ν from 0.005/π to 1 and t up to 10. For `jit`, `vmap`, and derivatives
+        with respect to t > 0, x, ν and U. 401 numbers are held for every one of u.
 
         **Arguments:**
 

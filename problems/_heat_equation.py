@@ -219,7 +219,7 @@ class Heat(AbstractEvolution):
 
     def _modes(self, modes: int | Sequence) -> list[list[int]]:
         ndim = self.grid.ndim
-        terms = [modes] if isinstance(modes, int) else list(modes)
+        terms = [modes] if isinstance(modes, int | np.integer) else list(modes)
         rows = [tuple(np.ravel(m)) * (1 if np.ndim(m) else ndim) for m in terms]
         whole = all(float(m).is_integer() for row in rows for m in row)
         if not rows or not whole or any(len(row) != ndim for row in rows):

@@ -74,7 +74,7 @@ def test_burgers_starts_as_it_says():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("viscosity", [0.002 / np.pi, 0.01 / np.pi, 0.1, 1.0])
+@pytest.mark.parametrize("viscosity", [0.005 / np.pi, 0.01 / np.pi, 0.1, 1.0])
 def test_burgers_from_sine_by_adaptive_quadrature(viscosity):
     """The same integrals over y by SciPy, at places in and off the layer."""
     problem = problems.Burgers(8, viscosity, extent=2.0)
@@ -97,11 +97,11 @@ def test_burgers_from_sine_by_adaptive_quadrature(viscosity):
             for a, b in ends
         )
 
-    for t in (0.05, 0.6, 3.0):
+    for t in (0.05, 0.6, 3.0, 10.0):
         for x in (0.011, 0.4):
             expected = -integral(np.sin, t, x) / integral(np.ones_like, t, x)
             found = problem.exact_solution_from_sine(t, x)
-            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
 
 
 def test_burgers_benchmark_of_the_file(data_folder):
