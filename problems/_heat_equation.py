@@ -32,8 +32,8 @@ class Heat(AbstractEvolution):
     """u_t = κ Δu on a box of one to three axes; u = 0, ∂u/∂n = 0 or periodic around it.
 
     Solved exactly for the interpolant of u(0) in eigenfunctions of Δ, as many as nodes:
-    sines between Dirichlet sides, cosines between Neumann sides, both with half a
-    number of half waves where the sides differ, waves along periodic axes. There is no
+    sines between Dirichlet sides, cosines between Neumann sides, with an odd number of
+    quarter waves where the sides differ, whole waves where periodic. There is no
     step and no error in time. In space the only error is that of the interpolant,
     which falls faster than any power of the spacing h where u(0), continued by its
     mirror images, is smooth, as `initial` makes it; where the p-th derivative of that
@@ -141,7 +141,7 @@ class Heat(AbstractEvolution):
         times: ArrayLike,
         *coordinates: ArrayLike,
         modes: int | Sequence = 1,
-        amplitudes: ArrayLike | None = None,
+        amplitudes: ArrayLike | Sequence[float] | None = None,
     ) -> Float[Array, "..."]:
         """u = Σ_i a_i exp(−κ |w_i|² t) Π_k φ_ik(x_k), with u(0) at t = 0.
 
