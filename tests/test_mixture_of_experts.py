@@ -155,6 +155,8 @@ def test_executions_agree():
     with pytest.raises(ValueError, match="devices"):
         devices = jax.devices()[:1] * 3
         ShardExperts(devices).run(lambda x: x, jnp.ones(4))
+    with pytest.raises(TypeError, match="within"):
+        ShardExperts(within=ShardExperts())
 
 
 N = 33
@@ -292,6 +294,19 @@ def test_sampled_nodes_differ_from_box_to_box():
         mixture(basis, SOURCE)
 
 
+def test_what_cannot_be_stored_is_named(tmp_path):
+    layer = poisson()
+    mixture = MixtureOfExperts(layer, GridPartition(2), matched=MATCHED)
+    for model, name in (
+        (layer, r"HardConstraint holds functions \(residual, sides\.0\.residual"),
+        (mixture, r"MixtureOfExperts holds functions \(layer\.residual.* matched\)"),
+    ):
+        with pytest.raises(sciml.SerialisationError, match=name) as refused:
+            sciml.save(tmp_path / "model", model)
+        assert "sciml.save(path, network)" in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_wrong_parts_are_named():
     layer = poisson()
     with pytest.raises(ValueError, match="weight"):
@@ -323,6 +338,26 @@ for value, gradient, num_steps in found[1:]:
     scale = jnp.abs(gradient).max()
     assert jnp.abs(jax.device_get(found[0][1]) - gradient).max() <= 1e-6 * scale
     assert (jax.device_get(found[0][2]) == num_steps).all()
+
+def per_device(count):
+    execution = ShardExperts(jax.devices()[:count], VmapExperts())
+    mixture = MixtureOfExperts(layer, GridPartition(8), Uncoupled(execution))
+    solve = jax.jit(lambda basis, target: mixture(basis, target, throw=False).value)
+    compiled = solve.lower(wide, target).compile()
+    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+    return jnp.array([
+        cost["flops"],
+        cost["bytes accessed"],
+        memory.argument_size_in_bytes,
+        memory.output_size_in_bytes,
+        memory.temp_size_in_bytes,
+    ], float)
+
+x = jnp.linspace(0.0, 1.0, 1024)
+wide, target = jnp.stack([jnp.sin(k * x) for k in (9, 40, 90)]), 2 + x
+parts = per_device(8) / per_device(1)
+# (Measured: 1.05, 1.14, 1, 1 and 1.07 eighths.)
+assert (parts <= 1.3 / 8).all(), parts
 """
 
 

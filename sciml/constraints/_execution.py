@@ -50,7 +50,8 @@ class ShardExperts(AbstractExecution):
     `jax.jit` each works on the nodes of its own boxes only. It also holds no others of
     the basis, the parameters and the result, if boxes are of equal size, do not overlap
     and are, along the first axis, a multiple of the devices; otherwise they are picked
-    from arrays that every device holds. Parameters that are no fields are copied.
+    from arrays that every device holds. Parameters that are no fields are copied. Call
+    the mixture with `throw=False`: to raise, the field is gathered on one device.
 
     **Arguments:**
 
