@@ -155,6 +155,8 @@ def test_executions_agree():
     with pytest.raises(ValueError, match="devices"):
         devices = jax.devices()[:1] * 3
         ShardExperts(devices).run(lambda x: x, jnp.ones(4))
+    with pytest.raises(ValueError, match="devices: expected at least one"):
+        ShardExperts([])
     with pytest.raises(TypeError, match="within"):
         ShardExperts(within=ShardExperts())
 
@@ -273,6 +275,8 @@ def test_marching_in_time_solves_what_the_span_has():
     assert out.stats["seam_jump"] < 1e-9
     with pytest.raises(ValueError, match="several boxes along the last axis"):
         MixtureOfExperts(layer, None, TimeMarching())({"u": fields, "u_t": slopes})
+    with pytest.raises(ValueError, match="devices: expected at least one"):
+        ShardExperts([])
     with pytest.raises(TypeError, match="within"):
         TimeMarching(TimeMarching())
 

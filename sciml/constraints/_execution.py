@@ -70,7 +70,11 @@ class ShardExperts(AbstractExecution):
         within: AbstractExecution | None = None,
     ):
         self.devices = tuple(jax.devices() if devices is None else devices)
-        self.within = default_execution() if within is None else within
+        if not self.devices:
+            raise ValueError("devices: expected at least one, got none.")
+        on_cpu = self.devices[0].platform == "cpu"
+        default = MapExperts() if on_cpu else VmapExperts()
+        self.within = default if within is None else within
         if not isinstance(self.within, MapExperts | VmapExperts):
             raise TypeError(
                 "within: expected MapExperts or VmapExperts, got "
