@@ -69,6 +69,15 @@ def test_boxes_split_and_join(shape, overlap):
     # Every seam is between two boxes that are next to each other, once.
     assert len(boxes.neighbours(0)) == 4
     assert len(boxes.neighbours(1)) == 3
+    # Nodes are numbered, last axis fastest: what is beside a seam is one apart.
+    for axis, stride in ((0, shape[1]), (1, 1)):
+        before, after = boxes.beside_seams(field, axis)
+        np.testing.assert_array_equal(after - before, stride)
+        for (left, right), low, high in zip(
+            boxes.neighbours(axis), before, after, strict=True
+        ):
+            assert set(low.tolist()) <= set(pieces[left].ravel().tolist())
+            assert set(high.tolist()) <= set(pieces[right].ravel().tolist())
 
 
 def test_partitions_that_are_none():
