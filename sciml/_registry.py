@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import jax.tree_util as jtu
 import numpy as np
 
 from . import _container
@@ -109,6 +110,15 @@ def encode(path: Path, name: str, value: Any) -> Any:
             arguments[parameter.name] = encode(path, full_name, argument)
         return {"class": cls.__name__, "module": cls.__module__, "arguments": arguments}
     if isinstance(value, eqx.Module):
+        functions = _functions_in(value)
+        if functions:
+            fail(
+                path,
+                f"{name}: {cls.__name__} holds functions ({', '.join(functions)}), "
+                "which a file without pickle cannot store. Save the network that it "
+                "is used with, `sciml.save(path, network)`, and build "
+                f"{cls.__name__} around it again after `sciml.load`.",
+            )
         fail(
             path,
             f"{name}: {_qualified(cls)} is not registered. Decorate it with "
@@ -120,6 +130,15 @@ def encode(path: Path, name: str, value: Any) -> Any:
         "or list, an array, a registered module, or one of the functions "
         f"{', '.join(_FUNCTIONS)}.",
     )
+
+
+def _functions_in(module: eqx.Module) -> list[str]:
+    """Where in a module functions are that no file can refer to."""
+    return [
+        jtu.keystr(place, simple=True, separator=".")
+        for place, leaf in jtu.tree_leaves_with_path(module)
+        if callable(leaf) and not any(leaf is known for known in _FUNCTIONS.values())
+    ]
 
 
 def decode(path: Path, value: Any) -> Any:

@@ -35,8 +35,9 @@ def save(path: str | os.PathLike, model: eqx.Module) -> None:
     **Arguments:**
 
     - `path`: where to; an existing file is replaced.
-    - `model`: an instance of a registered class (all of sciml's are; see
-        `sciml.register`).
+    - `model`: an instance of a registered class (all of sciml's models are; see
+        `sciml.register`). What holds functions, as `HardConstraint` does, has to be
+        built again around the network that was saved.
 
     **Raises:** `sciml.SerialisationError` that names the argument or array which
     cannot be saved, or the reason why the file cannot be written.

@@ -16,6 +16,7 @@ from ._durability import (
     bench_soak as bench_soak,
     durability_problems as durability_problems,
 )
+from ._expert_scaling import bench_expert_scaling as bench_expert_scaling
 from ._faults import (
     bench_faults as bench_faults,
     fault_cells as fault_cells,

@@ -44,20 +44,42 @@ class VmapExperts(AbstractExecution):
 
 
 class ShardExperts(AbstractExecution):
-    """Distributed over devices (`jax.shard_map`), one after the other on each.
+    """Distributed over devices (`jax.shard_map`).
 
-    No device waits for another before it has finished all of its experts.
+    No device waits for another before it has finished all of its experts. Under
+    `jax.jit` each works on the nodes of its own boxes only. It also holds no others of
+    the basis, the parameters and the result, if boxes are of equal size, do not overlap
+    and are, along the first axis, a multiple of the devices; otherwise they are picked
+    from arrays that every device holds. Parameters that are no fields are copied. Call
+    the mixture with `throw=False`: to raise, the field is gathered on one device.
 
     **Arguments:**
 
     - `devices`: default all of them. Their number has to divide that of the experts.
+    - `within`: the execution on each device. Default `MapExperts()` on a CPU, where
+        each expert takes its own number of steps, and `VmapExperts()` elsewhere.
     """
 
     devices: tuple[Any, ...] = eqx.field(static=True)
+    within: AbstractExecution
     can_raise: ClassVar[bool] = False
 
-    def __init__(self, devices: Sequence[Any] | None = None):
+    def __init__(
+        self,
+        devices: Sequence[Any] | None = None,
+        within: AbstractExecution | None = None,
+    ):
         self.devices = tuple(jax.devices() if devices is None else devices)
+        if not self.devices:
+            raise ValueError("devices: expected at least one, got none.")
+        on_cpu = self.devices[0].platform == "cpu"
+        default = MapExperts() if on_cpu else VmapExperts()
+        self.within = default if within is None else within
+        if not isinstance(self.within, MapExperts | VmapExperts):
+            raise TypeError(
+                "within: expected MapExperts or VmapExperts, got "
+                f"{type(self.within).__name__}."
+            )
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """The results, stacked."""
@@ -70,9 +92,7 @@ class ShardExperts(AbstractExecution):
             )
         mesh = Mesh(np.array(self.devices), ("experts",))
         spec = PartitionSpec("experts")
-        some = lambda arrays: lax.map(
-            lambda own: function(*eqx.combine(own, rest)), arrays
-        )
+        some = lambda arrays: self.within.run(function, *eqx.combine(arrays, rest))
         spread = jax.shard_map(
             some, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
         )

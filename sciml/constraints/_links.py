@@ -1,6 +1,7 @@
 """Rows that tie the fields of neighbouring experts together."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -58,19 +59,13 @@ def seams(
     if not pairs:
         return None
     length = boxes.shape[axis] / boxes.parts[axis]
-    found = []
-    for left, _, edge in pairs:
-        across = list(boxes.across(left, axis))
-        at = lambda leaf, node, across=across: leaf[
-            (slice(None), *across[:axis], node, *across[axis:])
-        ].reshape(leaf.shape[0], -1)
-        rows = []
-        for leaf in matched:
-            before, after = at(leaf, edge - 1), at(leaf, edge)
-            values = ((before + after) / 2, length * (after - before))
-            count = before.shape[1] ** 0.5
-            rows += [w / count * v for w, v in zip(weights, values, strict=False)]
-        found.append(jnp.concatenate(rows, 1))
-    both = jnp.stack(found)
+    rows = []
+    for leaf in matched:
+        across = lambda field: boxes.beside_seams(field, axis)
+        before, after = jax.vmap(across, out_axes=1)(leaf)
+        values = ((before + after) / 2, length * (after - before))
+        count = before.shape[2] ** 0.5
+        rows += [w / count * v for w, v in zip(weights, values, strict=False)]
+    both = jnp.concatenate(rows, 2)
     lefts, rights = ([pair[k] for pair in pairs] for k in (0, 1))
     return Links(both, both, tuple(lefts), tuple(rights))

@@ -6,6 +6,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 
@@ -117,24 +118,40 @@ class Boxes(eqx.Module):
 
     def split(self, field: Array) -> Array:
         """A field `(*shape)` as `(count, *size)`."""
-        pieces = []
-        for place in self.places:
-            starts = (s[k] for s, k in zip(self.starts, place, strict=True))
-            ranges = zip(starts, self.size, strict=True)
-            pieces.append(field[tuple(slice(low, low + n) for low, n in ranges)])
-        return jnp.stack(pieces)
+        nodes = [self._nodes(axis) for axis in range(len(self.shape))]
+        return _cut(field, nodes).reshape(self.count, *self.size)
+
+    def beside_seams(self, field: Array, axis: int) -> tuple[Array, Array]:
+        """A field at the last nodes before, and the first after, the seams of an axis.
+
+        **Returns:** each `(pairs, nodes)`, in the order of `neighbours`.
+        """
+        nodes = [
+            np.array(edges[:-1], np.int32)[:, None]
+            + np.arange(np.diff(edges).min(), dtype=np.int32)
+            for edges in self.edges
+        ]
+        after = np.array(self.edges[axis][1:-1], np.int32)[:, None]
+        found = []
+        for beside in (after - 1, after):
+            nodes[axis] = beside
+            pairs = math.prod(len(rows) for rows in nodes)
+            found.append(_cut(field, nodes).reshape(pairs, -1))
+        return found[0], found[1]
 
     def joined(self, pieces: Array) -> Array:
         """`(count, *size)` as a field `(*shape)`: each node from its own box."""
-        field = jnp.zeros(self.shape, pieces.dtype)
-        for piece, place in zip(pieces, self.places, strict=True):
-            whole, part = [], []
-            for axis, k in enumerate(place):
-                low, high = self.edges[axis][k : k + 2]
-                start = self.starts[axis][k]
-                whole.append(slice(low, high))
-                part.append(slice(low - start, high - start))
-            field = field.at[tuple(whole)].set(piece[tuple(part)])
+        count = len(self.shape)
+        field = pieces.reshape(*self.parts, *self.size)
+        order = itertools.chain(
+            *zip(range(count), range(count, 2 * count), strict=True)
+        )
+        field = jnp.transpose(field, tuple(order))
+        for axis, nodes in enumerate(self.shape):
+            before, after = field.shape[:axis], field.shape[axis + 2 :]
+            field = field.reshape(*before, -1, *after)
+            if field.shape[axis] != nodes:
+                field = jnp.take(field, self._owners(axis), axis, mode="clip")
         return field
 
     def combined(self, fields: Array, weights: Array) -> Array:
@@ -142,14 +159,14 @@ class Boxes(eqx.Module):
         pieces = jax.vmap(self.split)(fields)
         return self.joined(jnp.einsum("kn,nk...->k...", weights, pieces))
 
-    def neighbours(self, axis: int) -> list[tuple[int, int, int]]:
-        """Pairs of boxes that touch along an axis, and the node after their seam."""
+    def neighbours(self, axis: int) -> list[tuple[int, int]]:
+        """Pairs of boxes that touch along an axis."""
         number = {place: k for k, place in enumerate(self.places)}
         found = []
         for place, k in number.items():
             after = (*place[:axis], place[axis] + 1, *place[axis + 1 :])
             if after in number:
-                found.append((k, number[after], self.edges[axis][place[axis] + 1]))
+                found.append((k, number[after]))
         return found
 
     def across(self, box: int, axis: int) -> tuple[slice, ...]:
@@ -170,3 +187,33 @@ class Boxes(eqx.Module):
         """The boxes at one side of the grid."""
         last = 0 if end == 0 else self.parts[axis] - 1
         return [k for k, place in enumerate(self.places) if place[axis] == last]
+
+    def _nodes(self, axis: int) -> np.ndarray:
+        """The nodes `(parts, size)` of all boxes along an axis."""
+        starts = np.array(self.starts[axis], np.int32)[:, None]
+        return starts + np.arange(self.size[axis], dtype=np.int32)
+
+    def _owners(self, axis: int) -> np.ndarray:
+        """Where among those the own nodes of boxes are."""
+        nodes, size = self._nodes(axis), self.size[axis]
+        found = [
+            k * size + np.arange(low - nodes[k, 0], high - nodes[k, 0])
+            for k, (low, high) in enumerate(itertools.pairwise(self.edges[axis]))
+        ]
+        return np.concatenate(found).astype(np.int32)
+
+
+def _cut(field: Array, nodes: list[np.ndarray]) -> Array:
+    """A field at nodes `(parts, size)` of each axis, as `(*parts, *sizes)`.
+
+    Where these are all nodes in order that is a reshape: an array which is distributed
+    over devices by boxes stays where it is.
+    """
+    count = len(nodes)
+    for axis in reversed(range(count)):
+        chosen, length = nodes[axis], field.shape[axis]
+        if not np.array_equal(chosen.ravel(), np.arange(length)):
+            field = jnp.take(field, chosen.ravel(), axis, mode="clip")
+        before, after = field.shape[:axis], field.shape[axis + 1 :]
+        field = field.reshape(*before, *chosen.shape, *after)
+    return jnp.transpose(field, (*range(0, 2 * count, 2), *range(1, 2 * count, 2)))

@@ -12,6 +12,7 @@ from ._contraction import Contraction
 from ._darcy_small import DarcySmall
 from ._deep_directions import DeepDirections
 from ._durability import Durability
+from ._expert_scaling import ExpertScaling
 from ._faults import Faults
 from ._learned_multigrid import LearnedMultigrid
 from ._linear import Linear
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "relaxation": "SOR and SSOR-CG over sequences: bandits, Young's form, fixed omegas",
     "deep-directions": "flexible CG with directions of networks, beside CG, multigrid",
     "constraints": "hard constraints in one piece and in many: errors, seams, times",
+    "expert-scaling": "experts in turn, at once, on devices; more nodes, more experts",
     "neural-odes": "penalties on the cost of a solve: accuracy, evaluations, times",
     "recorder": "what recording a solve costs, and a price on it; torch (--torch)",
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
@@ -58,6 +60,7 @@ _Benchmark = (
     | Annotated[Relaxation, _called("relaxation")]
     | Annotated[DeepDirections, _called("deep-directions")]
     | Annotated[Constraints, _called("constraints")]
+    | Annotated[ExpertScaling, _called("expert-scaling")]
     | Annotated[NeuralODEs, _called("neural-odes")]
     | Annotated[Recorder, _called("recorder")]
     | Annotated[DarcySmall, _called("darcy-small")]
