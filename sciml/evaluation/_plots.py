@@ -32,6 +32,7 @@ def plot_fields(
     shared: Sequence[str] = (),
     symmetric: Sequence[str] = ("error",),
     units: Mapping[str, str] | None = None,
+    columns: int = 4,
 ) -> matplotlib.figure.Figure:
     """Panels of fields side by side, each with its colour bar.
 
@@ -48,10 +49,11 @@ def plot_fields(
     - `symmetric`: titles of the fields of either sign, drawn in blue and red with white
         at zero. Default `("error",)`.
     - `units`: what the colour bars say, by title. Default nothing.
+    - `columns`: panels in a row, at most. Default 4.
 
     **Returns:** a `matplotlib.figure.Figure`.
 
-    **Raises:** `ImportError` without matplotlib; `ValueError` if a field does not have
+    **Raises:** `ImportError` without matplotlib; `ValueError` for no column, if a field does not have
     the grid's shape, is complex, or a title is not among the fields.
 
     !!! example
@@ -75,7 +77,9 @@ def plot_fields(
             raise ValueError(
                 f"shared: {title!r} is not among the fields {list(arrays)}."
             )
-    columns = min(len(arrays), 4)
+    if columns < 1:
+        raise ValueError(f"columns: expected at least 1, got {columns}.")
+    columns = min(len(arrays), columns)
     rows = math.ceil(len(arrays) / columns)
     figure = _figure(2.9 * columns, 2.5 * rows)
     common = _range([arrays[title] for title in shared])

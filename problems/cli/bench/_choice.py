@@ -7,6 +7,7 @@ import tyro
 
 from .._common import ExitCode
 from ._certified import Certified
+from ._constraint_training import ConstraintTraining
 from ._constraints import Constraints
 from ._contraction import Contraction
 from ._darcy_small import DarcySmall
@@ -34,6 +35,7 @@ BENCHMARKS = {
     "relaxation": "SOR and SSOR-CG over sequences: bandits, Young's form, fixed omegas",
     "deep-directions": "flexible CG with directions of networks, beside CG, multigrid",
     "constraints": "hard constraints in one piece and in many: errors, seams, times",
+    "constraint-training": "penalties, a hard constraint, experts: trained on a PDE",
     "expert-scaling": "experts in turn, at once, on devices; more nodes, more experts",
     "neural-odes": "penalties on the cost of a solve: accuracy, evaluations, times",
     "recorder": "what recording a solve costs, and a price on it; torch (--torch)",
@@ -60,6 +62,7 @@ _Benchmark = (
     | Annotated[Relaxation, _called("relaxation")]
     | Annotated[DeepDirections, _called("deep-directions")]
     | Annotated[Constraints, _called("constraints")]
+    | Annotated[ConstraintTraining, _called("constraint-training")]
     | Annotated[ExpertScaling, _called("expert-scaling")]
     | Annotated[NeuralODEs, _called("neural-odes")]
     | Annotated[Recorder, _called("recorder")]

@@ -1,0 +1,75 @@
+"""Pictures of what constraints make of a sample."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from sciml.constraints import MixtureOfExperts
+from sciml.evaluation import plot_fields, png
+from sciml.grids import Grid, Neumann
+
+from ._sorption_task import AbstractSorptionRows
+
+
+def draw_constraints(
+    name: str,
+    task: AbstractSorptionRows,
+    models: Mapping[str, Any],
+    test: tuple[np.ndarray, np.ndarray],
+    experts: int,
+    folder: str,
+) -> pathlib.Path:
+    """Prediction, error and residual of each model for the first sample.
+
+    Dashed lines are the seams between experts.
+
+    **Arguments:**
+
+    - `name`: of the file, `constraints-NAME.png`.
+    - `task`: rows that the residual is of.
+    - `models`: trained, by method.
+    - `test`: u(0) and reference solutions.
+    - `experts`: boxes in x of the models that have some.
+    - `folder`: made if need be.
+
+    **Returns:** the file.
+    """
+    from ._constraint_training import prediction, with_rows
+
+    rows = task.until_the_end()
+    u0, exact = test[0][0], test[1][0]
+    shape, extent = task.shape[::-1], task.grid.extent[::-1]
+    grid = Grid(shape, extent, boundary=Neumann())
+    fields: dict[str, np.ndarray] = {}
+    seams: list[bool] = []
+    for method, model in models.items():
+        u = np.asarray(prediction(with_rows(model, rows, experts), u0)["u"], float)
+        terms, parameters = rows.terms(jnp.asarray(u)), rows.parameters(u0[0])
+        residual = np.asarray(rows.residual(terms, parameters))
+        for title, field in (("u", u), ("error", u - exact), ("residual", residual)):
+            fields[f"{method}: {title}"] = field.T
+        parted = isinstance(getattr(model, "layer", None), MixtureOfExperts)
+        seams += [parted] * 3
+    signed = [title for title in fields if not title.endswith(": u")]
+    figure = plot_fields(
+        fields,
+        grid,
+        shared=[title for title in fields if title.endswith(": u")],
+        symmetric=signed,
+        columns=3,
+    )
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    for axes, parted in zip(panels, seams, strict=True):
+        axes.set_ylabel("t")
+        axes.set_aspect("auto")
+        if parted:
+            for k in range(1, experts):
+                axes.axvline(k / experts, color="black", linestyle="--", linewidth=0.8)
+    target = pathlib.Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    file = target / f"constraints-{name}.png"
+    file.write_bytes(png(figure))
+    return file

@@ -1,0 +1,67 @@
+"""`sciml bench constraint-training`."""
+
+import dataclasses
+
+from .._common import ExitCode, Usage
+from ._report import Reported
+
+
+@dataclasses.dataclass
+class ConstraintTraining:
+    """Train penalties, one hard constraint and experts on an equation alone."""
+
+    report: Reported
+    formulations: tuple[str, ...] = ()
+    """Of "integrated", "differences"; default both."""
+    methods: tuple[str, ...] = ()
+    """Of "soft", "hard", "hard, Uncoupled", "hard, C0", "hard, C1",
+    "hard, C1(10, 1)"; default all."""
+    until: float = 500.0
+    """Training sees the equation up to this time of 500."""
+    num_steps: int | None = None
+    """Updates of each model; default 200, with --paper 4000."""
+    seeds: int = 5
+    """Trainings of each."""
+    paper: bool = False
+    """Grid, network, samples and updates of the publication; for a GPU."""
+    plot: str | None = None
+    """Write predictions, errors and residuals to this folder, as PNG."""
+
+    def __call__(self) -> ExitCode:
+        """Solve, train, judge, record."""
+        tell = self.report.begin()
+        from ...bench import (
+            CONSTRAINT_FORMULATIONS,
+            CONSTRAINT_METHODS,
+            PAPER_SIZE,
+            TrainingSize,
+            bench_constraint_training,
+            check_constraint_training,
+        )
+
+        formulations = self.formulations or CONSTRAINT_FORMULATIONS
+        methods = self.methods or CONSTRAINT_METHODS
+        try:
+            check_constraint_training(formulations, methods)
+        except ValueError as error:
+            raise Usage(f"constraint-training: {error}") from error
+        size = PAPER_SIZE if self.paper else TrainingSize()
+        if self.num_steps is not None:
+            size = dataclasses.replace(size, num_steps=self.num_steps)
+        if self.seeds < 1 or size.num_steps < 1:
+            raise Usage("seeds, num_steps: expected at least 1.")
+        if not 0 < self.until <= 500:
+            raise Usage(f"until: expected above 0, at most 500, got {self.until}.")
+        rows = bench_constraint_training(
+            formulations=formulations,
+            methods=methods,
+            until=self.until,
+            size=size,
+            seeds=self.seeds,
+            seed=self.report.seed,
+            plot=self.plot,
+            progress=not self.report.json,
+            on_row=tell,
+        )
+        self.report.end("constraint-training", self, rows)
+        return ExitCode.DONE
