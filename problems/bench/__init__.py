@@ -4,11 +4,11 @@ from ._certified import (
     CERTIFIED_CASES as CERTIFIED_CASES,
     bench_certified as bench_certified,
 )
+from ._constraint_models import TrainingSize as TrainingSize
 from ._constraint_training import (
     CONSTRAINT_FORMULATIONS as CONSTRAINT_FORMULATIONS,
     CONSTRAINT_METHODS as CONSTRAINT_METHODS,
     PAPER_SIZE as PAPER_SIZE,
-    TrainingSize as TrainingSize,
     bench_constraint_training as bench_constraint_training,
     check_constraint_training as check_constraint_training,
 )

@@ -11,6 +11,7 @@ from sciml.constraints import MixtureOfExperts
 from sciml.evaluation import plot_fields, png
 from sciml.grids import Grid, Neumann
 
+from ._constraint_models import prediction, with_rows
 from ._sorption_task import AbstractSorptionRows
 
 
@@ -37,8 +38,6 @@ def draw_constraints(
 
     **Returns:** the file.
     """
-    from ._constraint_training import prediction, with_rows
-
     rows = task.until_the_end()
     u0, exact = test[0][0], test[1][0]
     shape, extent = task.shape[::-1], task.grid.extent[::-1]

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,7 @@ class AbstractSorptionRows(abc.ABC):
         """Δt and Δx."""
         return self.problem.final_time / self.num_saves, 1 / (self.shape[1] - 1)
 
-    def until_the_end(self) -> Self:
+    def until_the_end(self) -> "AbstractSorptionRows":
         """The same with a weight for all rows."""
         return dataclasses.replace(self, until=self.problem.final_time)
 
@@ -58,7 +58,9 @@ class AbstractSorptionRows(abc.ABC):
         """What rows need besides u: fields of the grid's shape."""
         times = jnp.linspace(0.0, self.problem.final_time, self.shape[0])
         counts = jnp.broadcast_to((times <= self.until)[:, None], self.shape)
-        inside = counts.at[0].set(False).at[:, (0, -1)].set(False)
+        # (At t = 0 the sides and the initial values contradict each other.)
+        counts = counts.at[0].set(False)
+        inside = counts.at[:, (0, -1)].set(False)
         return {
             "u0": u0,
             "counts": counts.astype(u0.dtype),
@@ -169,12 +171,12 @@ class DifferenceRows(AbstractSorptionRows):
 class IntegratedRows(AbstractSorptionRows):
     """w(u) − w(u(0)) = D ∫ u_xx dt at each node, from a solution that is known nearly.
 
-    The offset solves the linear equation R(½) v_t = D v_xx on the half line with v(0)
-    = u(0) and v = 1 at x = 0,
+    The offset v solves the linear equation R(½) v_t = D v_xx with v(0) = u(0), and with
+    jumps to 1 at x = 0 and to 0 at x = 1 that do not feel each other,
 
-        v = u(0) + (1 − u(0)) erfc(x / √(4 D t / R(½))),
+        v = u(0) + (1 − u(0)) E(x) − u(0) E(1 − x),  E(x) = erfc(x / √(4 D t / R(½))).
 
-    so that initial values and inflow are exact and the jump between the two is in the
+    Initial values and, up to E(1), the inflow are exact; the jumps at t = 0 are in the
     offset, whose integral is known: D ∫ v_xx dt = R(½) (v − u(0)). What the basis has
     to add is smoother, and is integrated by trapezoids.
     """
@@ -189,9 +191,10 @@ class IntegratedRows(AbstractSorptionRows):
             / self.constant_retardation()
         )
         profile = jax.scipy.special.erfc(places / width)
-        profile = jnp.where(times > 0, profile, (places == 0).astype(places.dtype))
         state = u0[:, -1:].astype(places.dtype)
-        return state + (1 - state) * profile
+        later = state + (1 - state) * profile - state * profile[:, ::-1]
+        first = jnp.where(places == 0, 1, state)
+        return jnp.where(times > 0, later, first)
 
     def envelope(self):
         """x/(x + 1/20) · t/(t + Δt)."""

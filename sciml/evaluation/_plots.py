@@ -53,8 +53,8 @@ def plot_fields(
 
     **Returns:** a `matplotlib.figure.Figure`.
 
-    **Raises:** `ImportError` without matplotlib; `ValueError` for no column, if a field does not have
-    the grid's shape, is complex, or a title is not among the fields.
+    **Raises:** `ImportError` without matplotlib; `ValueError` for no column, if a field
+    does not have the grid's shape, is complex, or a title is not among the fields.
 
     !!! example
 

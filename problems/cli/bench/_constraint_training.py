@@ -19,7 +19,7 @@ class ConstraintTraining:
     until: float = 500.0
     """Training sees the equation up to this time of 500."""
     num_steps: int | None = None
-    """Updates of each model; default 200, with --paper 4000."""
+    """Updates of each model; default 150, with --paper 4000."""
     seeds: int = 5
     """Trainings of each."""
     paper: bool = False

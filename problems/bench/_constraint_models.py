@@ -1,0 +1,217 @@
+"""Models of the comparison of constraints, and what they are trained on."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+import sciml
+from sciml.constraints import (
+    C0,
+    C1,
+    AbstractCoupling,
+    GridPartition,
+    HardConstraint,
+    LinearLeastSquares,
+    MixtureOfExperts,
+    Uncoupled,
+)
+from sciml.neural_operators import FNO
+
+from .._surrogate import in_float32
+from ._sorption_task import AbstractSorptionRows
+
+# Of the sides' rows, in layers and in the loss of hard constraints.
+HARD_WEIGHT = 10.0
+HARD_METHODS: dict[str, AbstractCoupling | None] = {
+    "hard": None,
+    "hard, Uncoupled": Uncoupled(),
+    "hard, C0": C0(),
+    "hard, C1": C1(),
+    "hard, C1(10, 1)": C1(10.0, 1.0),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSize:
+    """Grid, network and budget.
+
+    **Attributes:**
+
+    - `num_points`, `num_saves`: nodes in x, and intervals in t.
+    - `num_basis`: basis fields.
+    - `experts`: boxes in x.
+    - `width`, `depth`, `num_modes`: of the FNO.
+    - `num_samples`, `num_test`: initial states.
+    - `num_steps`, `batch_size`, `learning_rate`: of the training.
+    """
+
+    num_points: int = 128
+    num_saves: int = 50
+    num_basis: int = 16
+    experts: int = 4
+    width: int = 24
+    depth: int = 4
+    num_modes: int = 8
+    num_samples: int = 200
+    num_test: int = 32
+    num_steps: int = 150
+    batch_size: int = 4
+    learning_rate: float = 2e-3
+
+
+class Penalised(eqx.Module):
+    """u by the network alone."""
+
+    network: FNO
+    rows: AbstractSorptionRows = eqx.field(static=True)
+
+    def fields(self, u0: Float[Array, "1 t x"]) -> tuple[Array, Array | None]:
+        """What the network supplies, in its envelope, and the offset."""
+        rows, found = self.rows, self.network(u0.astype(jnp.float32))
+        envelope = rows.envelope()
+        if envelope is not None:
+            found = envelope.astype(found.dtype)[None] * found
+        return found, rows.offset(u0[0])
+
+    def __call__(self, u0: Float[Array, "1 t x"]) -> Float[Array, "1 t x"]:
+        """One field."""
+        found, offset = self.fields(u0)
+        found = found.astype(u0.dtype)
+        return found if offset is None else offset[None].astype(u0.dtype) + found
+
+
+class Constrained(eqx.Module):
+    """u by the best combination of fields that the network supplies."""
+
+    penalised: Penalised
+    layer: HardConstraint | MixtureOfExperts
+    guess: HardConstraint | MixtureOfExperts
+
+    def solve(self, u0: Float[Array, "1 t x"]) -> sciml.linear.Solution:
+        """The layer's solution, started from that of the linear equation."""
+        basis, offset = self.penalised.fields(u0)
+        parameters = self.penalised.rows.parameters(u0[0])
+        fixed = lax.stop_gradient((basis, parameters, offset))
+        start = self.guess(fixed[0], fixed[1], offset=fixed[2], throw=False)
+        weights = start.stats["weights"]
+        return self.layer(basis, parameters, offset=offset, start=weights, throw=False)
+
+    def __call__(self, u0: Float[Array, "1 t x"]) -> Float[Array, "1 t x"]:
+        """One field."""
+        return self.solve(u0).value[None].astype(u0.dtype)
+
+
+class EquationLoss(eqx.Module):
+    """mean over samples of rms(residual) + weight · Σ over sides of rms(its rows)."""
+
+    rows: AbstractSorptionRows = eqx.field(static=True)
+    weight: float = eqx.field(static=True)
+
+    def parts(self, u: Float[Array, "t x"], u0: Float[Array, "t x"]) -> list[Array]:
+        """Root mean squares: of the residual, then of each side's rows."""
+        rows = self.rows
+        terms, parameters = rows.terms(u), rows.parameters(u0)
+        found = [_rms(rows.residual(terms, parameters))]
+        for side in rows.sides(1.0):
+            pick = lambda field, side=side: jnp.take(field, side.end, side.axis)
+            picked = jax.tree.map(pick, (terms, parameters))
+            found.append(_rms(side.residual(*picked)))
+        return found
+
+    def __call__(self, model: Any, batch: Any, key: Any = None):
+        """The loss, of inputs alone."""
+        del key
+
+        def one(u0):
+            residual, *sides = self.parts(model(u0)[0], u0[0])
+            return residual + self.weight * sum(sides)
+
+        # (Each in turn: solves take their own numbers of steps.)
+        return jnp.mean(lax.map(one, jnp.asarray(batch.inputs))), {}
+
+
+def constraint_model(
+    method: str, rows: AbstractSorptionRows, size: TrainingSize, key: Any
+) -> Penalised | Constrained:
+    """A method's model, untrained."""
+    channels = 1 if method == "soft" else size.num_basis
+    network = in_float32(
+        FNO(
+            2,
+            1,
+            channels,
+            width=size.width,
+            depth=size.depth,
+            num_modes=size.num_modes,
+            boundary=rows.grid.boundary,
+            key=key,
+        )
+    )
+    penalised = Penalised(network, rows)
+    if method == "soft":
+        return penalised
+    return _constrained(penalised, rows, HARD_METHODS[method], size.experts)
+
+
+def with_rows(
+    model: Penalised | Constrained, rows: AbstractSorptionRows, experts: int
+) -> Penalised | Constrained:
+    """The model with other rows, for example those of all times."""
+    if isinstance(model, Penalised):
+        return Penalised(model.network, rows)
+    coupling = None
+    if isinstance(model.layer, MixtureOfExperts):
+        coupling = model.layer.coupling
+    return _constrained(
+        Penalised(model.penalised.network, rows), rows, coupling, experts
+    )
+
+
+def _constrained(
+    penalised: Penalised,
+    rows: AbstractSorptionRows,
+    coupling: AbstractCoupling | None,
+    experts: int,
+) -> Constrained:
+    sides = rows.sides(HARD_WEIGHT)
+    layers: list[Any] = [
+        HardConstraint(rows.residual, terms=rows.terms, sides=sides),
+        HardConstraint(
+            rows.linear, LinearLeastSquares(), terms=rows.terms, sides=sides
+        ),
+    ]
+    if coupling is not None:
+        partition = GridPartition((1, experts))
+        layers = [MixtureOfExperts(layer, partition, coupling) for layer in layers]
+    return Constrained(penalised, *layers)
+
+
+@eqx.filter_jit
+def prediction(
+    model: Penalised | Constrained, u0: Float[Array, "1 t x"]
+) -> dict[str, Any]:
+    """u of one sample and what is told of its solve."""
+    if isinstance(model, Penalised):
+        u, stats = model(u0)[0], {}
+        rows = model.rows
+    else:
+        out, rows = model.solve(u0), model.penalised.rows
+        good = out.result == sciml.RESULTS.successful
+        u = out.value
+        stats = {
+            "num_steps": jnp.mean(out.stats["num_steps"].astype(u.dtype)),
+            "converged": jnp.mean(good.astype(u.dtype)),
+            "seam_jump": out.stats.get("seam_jump", jnp.zeros(())),
+        }
+    residual, *sides = EquationLoss(rows, 1.0).parts(u, u0[0])
+    return {"u": u, "residual": residual, "sides": sum(sides), **stats}
+
+
+def _rms(rows: Array) -> Array:
+    """Root mean square, with a derivative at zero."""
+    return jnp.sqrt(jnp.mean(rows**2) + jnp.finfo(rows.dtype).tiny)
