@@ -12,6 +12,7 @@ import problems
 import sciml
 from problems.bench import (
     CONSTRAINT_METHODS,
+    BasisNetwork,
     TrainingSize,
     bench_constraint_training,
     check_constraint_training,
@@ -27,11 +28,8 @@ from problems.bench._sorption_task import FORMULATIONS, sorption_data
 _SMALL = TrainingSize(
     num_points=24,
     num_saves=12,
-    num_basis=4,
     experts=2,
-    width=4,
-    depth=1,
-    num_modes=3,
+    network=BasisNetwork(num_basis=4, width=4, depth=1, num_modes=3),
     num_samples=4,
     num_test=1,
     num_steps=2,

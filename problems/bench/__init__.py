@@ -4,7 +4,10 @@ from ._certified import (
     CERTIFIED_CASES as CERTIFIED_CASES,
     bench_certified as bench_certified,
 )
-from ._constraint_models import TrainingSize as TrainingSize
+from ._constraint_models import (
+    BasisNetwork as BasisNetwork,
+    TrainingSize as TrainingSize,
+)
 from ._constraint_training import (
     CONSTRAINT_FORMULATIONS as CONSTRAINT_FORMULATIONS,
     CONSTRAINT_METHODS as CONSTRAINT_METHODS,

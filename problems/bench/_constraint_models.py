@@ -37,26 +37,38 @@ HARD_METHODS: dict[str, AbstractCoupling | None] = {
 
 
 @dataclasses.dataclass(frozen=True)
+class BasisNetwork:
+    """An FNO's sizes.
+
+    **Attributes:**
+
+    - `num_basis`: basis fields.
+    - `width`, `depth`, `num_modes`: of the FNO.
+    """
+
+    num_basis: int = 16
+    width: int = 24
+    depth: int = 4
+    num_modes: int = 8
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingSize:
     """Grid, network and budget.
 
     **Attributes:**
 
     - `num_points`, `num_saves`: nodes in x, and intervals in t.
-    - `num_basis`: basis fields.
     - `experts`: boxes in x.
-    - `width`, `depth`, `num_modes`: of the FNO.
+    - `network`: what supplies the basis.
     - `num_samples`, `num_test`: initial states.
     - `num_steps`, `batch_size`, `learning_rate`: of the training.
     """
 
     num_points: int = 128
     num_saves: int = 50
-    num_basis: int = 16
     experts: int = 4
-    width: int = 24
-    depth: int = 4
-    num_modes: int = 8
+    network: BasisNetwork = BasisNetwork()
     num_samples: int = 200
     num_test: int = 32
     num_steps: int = 150
@@ -139,15 +151,15 @@ def constraint_model(
     method: str, rows: AbstractSorptionRows, size: TrainingSize, key: Any
 ) -> Penalised | Constrained:
     """A method's model, untrained."""
-    channels = 1 if method == "soft" else size.num_basis
+    channels = 1 if method == "soft" else size.network.num_basis
     network = in_float32(
         FNO(
             2,
             1,
             channels,
-            width=size.width,
-            depth=size.depth,
-            num_modes=size.num_modes,
+            width=size.network.width,
+            depth=size.network.depth,
+            num_modes=size.network.num_modes,
             boundary=rows.grid.boundary,
             key=key,
         )

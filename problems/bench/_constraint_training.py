@@ -16,6 +16,7 @@ from .._surrogate import num_parameters, short_run_optimiser
 from ._constraint_models import (
     HARD_METHODS,
     HARD_WEIGHT,
+    BasisNetwork,
     Constrained,
     EquationLoss,
     Penalised,
@@ -36,9 +37,15 @@ CONSTRAINT_METHODS = ("soft", *HARD_METHODS)
 
 # Chalapathi, Du & Krishnapriyan's, whose learning rate has another schedule.
 PAPER_SIZE = TrainingSize(
-    1024, 100, width=64, depth=5, num_samples=8000, num_test=1000, num_steps=4000,
-    batch_size=6, learning_rate=1e-3,
-)  # fmt: skip
+    1024,
+    100,
+    network=BasisNetwork(width=64, depth=5),
+    num_samples=8000,
+    num_test=1000,
+    num_steps=4000,
+    batch_size=6,
+    learning_rate=1e-3,
+)
 
 
 def bench_constraint_training(
