@@ -39,7 +39,7 @@ def draw_constraints(
     **Returns:** the file.
     """
     rows = task.until_the_end()
-    u0, exact = test[0][0], test[1][0]
+    u0, exact = jnp.asarray(test[0][0]), test[1][0]
     shape, extent = task.shape[::-1], task.grid.extent[::-1]
     grid = Grid(shape, extent, boundary=Neumann())
     fields: dict[str, np.ndarray] = {}
