@@ -24,6 +24,7 @@ from problems.bench._constraint_models import (
     with_rows,
 )
 from problems.bench._sorption_task import FORMULATIONS, sorption_data
+from problems.cli import main
 
 _SMALL = TrainingSize(
     num_points=24,
@@ -142,6 +143,15 @@ def test_unknown_names():
         check_constraint_training(["weak"], ["soft"])
     with pytest.raises(ValueError, match="hard, C0"):
         check_constraint_training(["integrated"], ["hard, C2"])
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--methods half-hard", "--until 501", "--seeds 0", "--num-steps 0"]
+)
+def test_wrong_arguments_of_the_command(arguments, capsys):
+    command = f"bench constraint-training {arguments}".split()
+    assert main(command) == 2
+    assert "expected" in (err := capsys.readouterr().err) or "half-hard" in err
 
 
 @pytest.mark.slow

@@ -120,6 +120,9 @@ def test_field_panels():
         solution.get_extent(), (-hx / 2, 1 + hx / 2, -hy / 2, 2 - hy / 2)
     )
     assert size(figure) > 2_000
+    tall = plot_fields(fields, grid, columns=1)
+    assert tall.get_figheight() == 4 * figure.get_figheight()
+    assert figure.get_figwidth() == 4 * tall.get_figwidth()
 
 
 @pytest.mark.parametrize("shape", [(9,), (4, 6), (4, 6, 3)])
@@ -138,6 +141,8 @@ def test_fields_are_refused():
         plot_fields({"u": np.ones((1, 4, 4))}, Grid((4, 4)))
     with pytest.raises(ValueError, match="complex"):
         plot_fields({"u": np.ones((4, 4), complex)})
+    with pytest.raises(ValueError, match="columns"):
+        plot_fields({"u": np.ones((4, 4))}, columns=0)
     with pytest.raises(ValueError, match="'v' is not among"):
         plot_fields({"u": np.ones((4, 4))}, shared=("v",))
     with pytest.raises(ValueError, match="at least one"):

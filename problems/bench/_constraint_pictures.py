@@ -11,7 +11,7 @@ from sciml.constraints import MixtureOfExperts
 from sciml.evaluation import plot_fields, png
 from sciml.grids import Grid, Neumann
 
-from ._constraint_models import prediction, with_rows
+from ._constraint_models import prediction
 from ._sorption_task import AbstractSorptionRows
 
 
@@ -38,16 +38,15 @@ def draw_constraints(
 
     **Returns:** the file.
     """
-    rows = task.until_the_end()
     u0, exact = jnp.asarray(test[0][0]), test[1][0]
     shape, extent = task.shape[::-1], task.grid.extent[::-1]
     grid = Grid(shape, extent, boundary=Neumann())
     fields: dict[str, np.ndarray] = {}
     seams: list[bool] = []
     for method, model in models.items():
-        u = np.asarray(prediction(with_rows(model, rows, experts), u0)["u"], float)
-        terms, parameters = rows.terms(jnp.asarray(u)), rows.parameters(u0[0])
-        residual = np.asarray(rows.residual(terms, parameters))
+        u = np.asarray(prediction(model, u0)["u"], float)
+        terms, parameters = task.terms(jnp.asarray(u)), task.parameters(u0[0])
+        residual = np.asarray(task.residual(terms, parameters))
         for title, field in (("u", u), ("error", u - exact), ("residual", residual)):
             fields[f"{method}: {title}"] = field.T
         parted = isinstance(getattr(model, "layer", None), MixtureOfExperts)

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -123,16 +122,14 @@ class DifferenceRows(AbstractSorptionRows):
 
     def terms(self, u):
         """u, its neighbours in time, u_x and u_xx."""
-        dt, dx = self.spacings
         before = jnp.concatenate([u[:1], u[:-1]])
         after = jnp.concatenate([u[1:], u[-1:]])
         return {
             "u": u,
             "before": before,
             "after": after,
-            "u_t": (after - before) / dt,
-            "u_x": _slope(u, dx),
-            "u_xx": _second(u, dx),
+            "u_x": _slope(u, self.spacings[1]),
+            "u_xx": _second(u, self.spacings[1]),
         }
 
     def parameters(self, u0):
@@ -256,7 +253,7 @@ def sorption_data(
     u(0) is the constant, at x = 0 too.
     """
     saves = rows.num_saves
-    data = rows.problem.dataset(num_samples, num_saves=saves, key=jr.clone(key))
+    data = rows.problem.dataset(num_samples, num_saves=saves, key=key)
     first = np.asarray(data.inputs)
     first = np.concatenate([first[..., 1:2], first[..., 1:]], -1)
     reference = np.concatenate([np.asarray(data.inputs), np.asarray(data.targets)], 1)
