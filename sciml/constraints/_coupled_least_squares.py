@@ -12,12 +12,14 @@ from ._expert_rows import ExpertRows
 from ._least_squares import AbstractLeastSquares, NormalEquations, ridge_rows
 from ._links import Links
 from ._normal_matrix import BlockTridiagonal
+from ._partition import Boxes
 
 
 class Chain(eqx.Module):
-    """Experts in a row, so that only neighbours in it are linked.
+    """Experts in blocks in a row, so that only those of neighbouring blocks are linked.
 
-    Along the axis with most boxes; those that are level with each other make one block.
+    Blocks are what is level along one axis. If that is periodic, its ring is folded:
+    the first block has the first and the last level, and so on, as many on either side.
     """
 
     order: tuple[int, ...] = eqx.field(static=True)
@@ -42,11 +44,26 @@ class Chain(eqx.Module):
         return np.array(block), np.array(within)
 
 
-def chain(places: list[tuple[int, ...]], parts: tuple[int, ...]) -> Chain:
-    """The chain along the axis with most boxes."""
-    axis = max(range(len(parts)), key=lambda k: parts[k])
-    order = sorted(range(len(places)), key=lambda k: (places[k][axis], places[k]))
-    return Chain(tuple(order), parts[axis])
+def chain(boxes: Boxes) -> Chain:
+    """The chain along the axis along which it is longest.
+
+    A ring of an odd number of boxes does not fold into equal blocks: if no other axis
+    is cut, all experts are one block.
+    """
+    levels = [_levels(n, axis in boxes.periodic) for axis, n in enumerate(boxes.parts)]
+    axis = max(range(len(levels)), key=lambda k: max(levels[k]))
+    of = [(levels[axis][place[axis]], place) for place in boxes.places]
+    order = sorted(range(boxes.count), key=of.__getitem__)
+    return Chain(tuple(order), max(levels[axis]) + 1)
+
+
+def _levels(count: int, ring: bool) -> list[int]:
+    """The block that each box along an axis is in."""
+    if not ring:
+        return list(range(count))
+    if count % 2:
+        return [0] * count
+    return [min(k, count - 1 - k) for k in range(count)]
 
 
 class CoupledLeastSquares(AbstractLeastSquares):
@@ -135,12 +152,16 @@ class CoupledLeastSquares(AbstractLeastSquares):
                 product(link.right, link.right)
             )
             mixed = -product(link.right, link.left)
-            if bool((b1 == b2).all()):
-                diagonal = diagonal.at[b2, w2, :, w1, :].add(mixed)
-                turned = jnp.swapaxes(mixed, 1, 2)
-                diagonal = diagonal.at[b1, w1, :, w2, :].add(turned)
-            else:
-                below = below.at[b1, w2, :, w1, :].add(mixed)
+            turned = jnp.swapaxes(mixed, 1, 2)
+            same, down, up = (np.flatnonzero(b2 - b1 == k) for k in (0, 1, -1))
+            if same.size:
+                b, one, other = b1[same], w1[same], w2[same]
+                diagonal = diagonal.at[b, other, :, one, :].add(mixed[same])
+                diagonal = diagonal.at[b, one, :, other, :].add(turned[same])
+            if down.size:
+                below = below.at[b1[down], w2[down], :, w1[down], :].add(mixed[down])
+            if up.size:
+                below = below.at[b2[up], w1[up], :, w2[up], :].add(turned[up])
         size = width * n
         return BlockTridiagonal(
             diagonal.reshape(length, size, size),

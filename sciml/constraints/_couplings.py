@@ -167,7 +167,7 @@ def _matched(
     return joint_solve(
         groups,
         links,
-        chain(boxes.places, boxes.parts),
+        chain(boxes),
         square,
         task.ridge,
         task.start,

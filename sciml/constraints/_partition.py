@@ -22,9 +22,12 @@ class GridPartition(eqx.Module):
         Default none.
     - `time`: number of boxes along the last axis. Default 1.
     - `overlap`: nodes by which the equation of an expert reaches into each neighbour.
-        Default 0.
+        Default 0. It does not reach across the ends of a periodic axis.
+    - `periodic`: an axis, or axes, whose last node is next to their first one, so that
+        experts are matched there, too. The basis has to be periodic along it. Default
+        none.
 
-    Axes that are not named are not cut.
+    Axes that are not named in `space` are not cut.
 
     **Raises:** `ValueError` for numbers below 1; when used, for a grid with fewer axes
     or with fewer than two nodes per box.
@@ -34,15 +37,21 @@ class GridPartition(eqx.Module):
         ```python
         partition = sciml.constraints.GridPartition(space=(2, 2))
         partition.parts((64, 64, 51))  # (2, 2, 1)
+        torus = sciml.constraints.GridPartition(space=(4, 4), periodic=(0, 1))
         ```
     """
 
     space: tuple[int, ...] = eqx.field(static=True)
     time: int = eqx.field(static=True)
     overlap: int = eqx.field(static=True)
+    periodic: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(
-        self, space: int | tuple[int, ...] = (), time: int = 1, overlap: int = 0
+        self,
+        space: int | tuple[int, ...] = (),
+        time: int = 1,
+        overlap: int = 0,
+        periodic: int | tuple[int, ...] = (),
     ):
         self.space = (space,) if isinstance(space, int) else tuple(space)
         self.time, self.overlap = time, overlap
@@ -51,6 +60,11 @@ class GridPartition(eqx.Module):
                 raise ValueError(f"{name}: expected integers ≥ 1, got {numbers}.")
         if not isinstance(overlap, int) or overlap < 0:
             raise ValueError(f"overlap: expected an integer ≥ 0, got {overlap!r}.")
+        self.periodic = (periodic,) if isinstance(periodic, int) else tuple(periodic)
+        if not all(type(k) is int and k >= 0 for k in self.periodic):
+            raise ValueError(
+                f"periodic: expected numbers of axes, 0 for the first, got {periodic}."
+            )
 
     def parts(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The number of boxes along each axis of a grid."""
@@ -61,6 +75,11 @@ class GridPartition(eqx.Module):
             )
         parts = [*self.space, *(1,) * (len(shape) - len(self.space))]
         parts[-1] *= self.time
+        if any(axis >= len(shape) for axis in self.periodic):
+            raise ValueError(
+                f"partition: axes {self.periodic} are periodic, but the grid {shape} "
+                f"has {len(shape)}."
+            )
         for n, count in zip(shape, parts, strict=True):
             if count > 1 and n < 2 * count:
                 raise ValueError(
@@ -71,13 +90,14 @@ class GridPartition(eqx.Module):
 
     def boxes(self, shape: tuple[int, ...]) -> "Boxes":
         """Where the boxes of a grid are."""
-        return Boxes(shape, self.parts(shape), self.overlap)
+        return Boxes(shape, self.parts(shape), self.overlap, self.periodic)
 
 
 class Boxes(eqx.Module):
     """The boxes of one grid, numbered with the last axis running fastest.
 
     - `edges`: per axis the first node of each box, and the end.
+    - `periodic`: axes whose last box touches the first.
     - `size`: nodes of every box along each axis, with its overlaps: the same for all,
         so that they can be stacked; at the ends of the grid boxes reach further inside.
     """
@@ -87,9 +107,16 @@ class Boxes(eqx.Module):
     edges: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     size: tuple[int, ...] = eqx.field(static=True)
     starts: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+    periodic: tuple[int, ...] = eqx.field(static=True)
 
-    def __init__(self, shape: tuple[int, ...], parts: tuple[int, ...], overlap: int):
-        self.shape, self.parts = shape, parts
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        parts: tuple[int, ...],
+        overlap: int,
+        periodic: tuple[int, ...] = (),
+    ):
+        self.shape, self.parts, self.periodic = shape, parts, periodic
         self.edges = tuple(
             tuple(round(k * n / count) for k in range(count + 1))
             for n, count in zip(shape, parts, strict=True)
@@ -131,9 +158,10 @@ class Boxes(eqx.Module):
             + np.arange(np.diff(edges).min(), dtype=np.int32)
             for edges in self.edges
         ]
-        after = np.array(self.edges[axis][1:-1], np.int32)[:, None]
+        ends = self.edges[axis][1:] if axis in self.periodic else self.edges[axis][1:-1]
+        before = np.array(ends, np.int32)[:, None] - 1
         found = []
-        for beside in (after - 1, after):
+        for beside in (before, (before + 1) % self.shape[axis]):
             nodes[axis] = beside
             pairs = math.prod(len(rows) for rows in nodes)
             found.append(_cut(field, nodes).reshape(pairs, -1))
@@ -162,11 +190,14 @@ class Boxes(eqx.Module):
     def neighbours(self, axis: int) -> list[tuple[int, int]]:
         """Pairs of boxes that touch along an axis."""
         number = {place: k for k, place in enumerate(self.places)}
-        found = []
+        count, found = self.parts[axis], []
         for place, k in number.items():
-            after = (*place[:axis], place[axis] + 1, *place[axis + 1 :])
-            if after in number:
-                found.append((k, number[after]))
+            after = place[axis] + 1
+            if count > 1 and axis in self.periodic:
+                after %= count
+            other = (*place[:axis], after, *place[axis + 1 :])
+            if other in number:
+                found.append((k, number[other]))
         return found
 
     def across(self, box: int, axis: int) -> tuple[slice, ...]:

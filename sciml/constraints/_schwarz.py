@@ -35,7 +35,7 @@ class Schwarz(AbstractCoupling):
     - `rtol`: change of the values on faces from the last sweep but one, relative to
         them, that counts as none. Default 1e-6; static.
 
-    **Raises:** `ValueError`, when used, for a partition without overlap.
+    **Raises:** `ValueError`, when used, for a partition without overlap, or periodic.
 
     Source: Lions, *On the Schwarz alternating method*, in the first of the conferences
     on domain decomposition, SIAM 1988.
@@ -62,6 +62,11 @@ class Schwarz(AbstractCoupling):
                 "partition: boxes of Schwarz have to overlap: GridPartition(…, "
                 "overlap=2)."
             )
+        if boxes.periodic:
+            raise ValueError(
+                "partition: Schwarz passes no values across the ends of periodic axes; "
+                "take C1."
+            )
         square = jnp.stack([jnp.mean(leaf**2) for leaf in task.matched]).mean()
         scales = residual_scales(groups[0].linearise(task.start)[1], square)
         places = _Faces(task)
@@ -73,7 +78,7 @@ class Schwarz(AbstractCoupling):
             found = joint_solve(
                 (*groups, *faces),
                 (),
-                chain(boxes.places, boxes.parts),
+                chain(boxes),
                 square,
                 task.ridge,
                 weights,

@@ -28,8 +28,8 @@ class TimeMarching(AbstractCoupling):
     - `weight`: of the rows for what was there before. Default 10; with weights that
         are far larger than those of the sides, errors at the end of a slab are kept.
 
-    **Raises:** `ValueError`, when used, for a partition that does not cut time, and for
-    overlapping boxes.
+    **Raises:** `ValueError`, when used, for a partition that does not cut time or has
+    it periodic, and for overlapping boxes.
     """
 
     within: AbstractCoupling
@@ -51,6 +51,8 @@ class TimeMarching(AbstractCoupling):
                 "coupling: TimeMarching needs a partition with several boxes along the "
                 f"last axis, got {boxes.parts}: GridPartition(…, time=4)."
             )
+        if axis in boxes.periodic:
+            raise ValueError("partition: time, the last axis, is not periodic.")
         if task.partition.overlap:
             raise ValueError("partition: slabs of TimeMarching do not overlap.")
         slab_experts = jnp.arange(boxes.count).reshape(-1, num_slabs)
@@ -114,7 +116,7 @@ def _slab(task: Task, boxes: Boxes, number: int, experts: Array) -> Task:
         of_slab,
         task.fields.between(low, high),
         jtu.tree_map(cut, task.parameters),
-        GridPartition(boxes.parts[:-1]),
+        GridPartition(boxes.parts[:-1], periodic=boxes.periodic),
         task.ridge,
         task.start[experts],
         key,
