@@ -4,16 +4,12 @@ from ._certified import (
     CERTIFIED_CASES as CERTIFIED_CASES,
     bench_certified as bench_certified,
 )
-from ._constraint_models import (
-    BasisNetwork as BasisNetwork,
-    TrainingSize as TrainingSize,
-)
 from ._constraint_training import (
     CONSTRAINT_FORMULATIONS as CONSTRAINT_FORMULATIONS,
     CONSTRAINT_METHODS as CONSTRAINT_METHODS,
-    PAPER_SIZE as PAPER_SIZE,
     bench_constraint_training as bench_constraint_training,
     check_constraint_training as check_constraint_training,
+    constraint_sizes as constraint_sizes,
 )
 from ._constraints import bench_constraints as bench_constraints
 from ._contraction import bench_contraction as bench_contraction
@@ -26,6 +22,10 @@ from ._durability import (
     bench_durability as bench_durability,
     bench_soak as bench_soak,
     durability_problems as durability_problems,
+)
+from ._equation_rows import (
+    BasisNetwork as BasisNetwork,
+    TrainingSize as TrainingSize,
 )
 from ._expert_scaling import bench_expert_scaling as bench_expert_scaling
 from ._faults import (

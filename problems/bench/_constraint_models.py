@@ -1,6 +1,5 @@
 """Models of the comparison of constraints, and what they are trained on."""
 
-import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -14,7 +13,6 @@ from sciml.constraints import (
     C0,
     C1,
     AbstractCoupling,
-    GridPartition,
     HardConstraint,
     LinearLeastSquares,
     MixtureOfExperts,
@@ -23,7 +21,7 @@ from sciml.constraints import (
 from sciml.neural_operators import FNO
 
 from .._surrogate import in_float32
-from ._sorption_task import AbstractSorptionRows
+from ._equation_rows import AbstractEquationRows, TrainingSize
 
 # Of the sides' rows, in layers and in the loss of hard constraints.
 HARD_WEIGHT = 10.0
@@ -33,56 +31,17 @@ HARD_METHODS: dict[str, AbstractCoupling | None] = {
     "hard, C0": C0(),
     "hard, C1": C1(),
     "hard, C1(10, 1)": C1(10.0, 1.0),
+    "hard, C1(1, 0.1)": C1(1.0, 0.1),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class BasisNetwork:
-    """An FNO's sizes.
-
-    **Attributes:**
-
-    - `num_basis`: basis fields.
-    - `width`, `depth`, `num_modes`: of the FNO.
-    """
-
-    num_basis: int = 16
-    width: int = 24
-    depth: int = 4
-    num_modes: int = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingSize:
-    """Grid, network and budget.
-
-    **Attributes:**
-
-    - `num_points`, `num_saves`: nodes in x, and intervals in t.
-    - `experts`: boxes in x.
-    - `network`: what supplies the basis.
-    - `num_samples`, `num_test`: initial states.
-    - `num_steps`, `batch_size`, `learning_rate`: of the training.
-    """
-
-    num_points: int = 128
-    num_saves: int = 50
-    experts: int = 4
-    network: BasisNetwork = BasisNetwork()
-    num_samples: int = 200
-    num_test: int = 32
-    num_steps: int = 150
-    batch_size: int = 4
-    learning_rate: float = 2e-3
 
 
 class Penalised(eqx.Module):
     """u by the network alone."""
 
     network: FNO
-    rows: AbstractSorptionRows = eqx.field(static=True)
+    rows: AbstractEquationRows = eqx.field(static=True)
 
-    def fields(self, u0: Float[Array, "1 t x"]) -> tuple[Array, Array | None]:
+    def fields(self, u0: Float[Array, "1 *shape"]) -> tuple[Array, Array | None]:
         """What the network supplies, in its envelope, and the offset."""
         rows, found = self.rows, self.network(u0.astype(jnp.float32))
         envelope = rows.envelope()
@@ -90,7 +49,7 @@ class Penalised(eqx.Module):
             found = envelope.astype(found.dtype)[None] * found
         return found, rows.offset(u0[0])
 
-    def __call__(self, u0: Float[Array, "1 t x"]) -> Float[Array, "1 t x"]:
+    def __call__(self, u0: Float[Array, "1 *shape"]) -> Float[Array, "1 *shape"]:
         """One field."""
         found, offset = self.fields(u0)
         found = found.astype(u0.dtype)
@@ -104,30 +63,37 @@ class Constrained(eqx.Module):
     layer: HardConstraint | MixtureOfExperts
     guess: HardConstraint | MixtureOfExperts
 
-    def solve(self, u0: Float[Array, "1 t x"]) -> sciml.linear.Solution:
+    def solve(self, u0: Float[Array, "1 *shape"]) -> sciml.linear.Solution:
         """The layer's solution, started from that of the linear equation."""
-        basis, offset = self.penalised.fields(u0)
-        parameters = self.penalised.rows.parameters(u0[0])
+        rows = self.penalised.rows
+        found, offset = self.penalised.fields(u0)
+        basis = jax.vmap(rows.completed)(found.astype(u0.dtype))
+        if offset is not None:
+            offset = rows.completed(offset)
+        parameters = rows.parameters(u0[0])
         fixed = lax.stop_gradient((basis, parameters, offset))
         start = self.guess(fixed[0], fixed[1], offset=fixed[2], throw=False)
         weights = start.stats["weights"]
         return self.layer(basis, parameters, offset=offset, start=weights, throw=False)
 
-    def __call__(self, u0: Float[Array, "1 t x"]) -> Float[Array, "1 t x"]:
+    def __call__(self, u0: Float[Array, "1 *shape"]) -> Float[Array, "1 *shape"]:
         """One field."""
-        return self.solve(u0).value[None].astype(u0.dtype)
+        value = self.solve(u0).value
+        return self.penalised.rows.field(value)[None].astype(u0.dtype)
 
 
 class EquationLoss(eqx.Module):
     """mean over samples of rms(residual) + weight · Σ over sides of rms(its rows)."""
 
-    rows: AbstractSorptionRows = eqx.field(static=True)
+    rows: AbstractEquationRows = eqx.field(static=True)
     weight: float = eqx.field(static=True)
 
-    def parts(self, u: Float[Array, "t x"], u0: Float[Array, "t x"]) -> list[Array]:
+    def parts(
+        self, u: Float[Array, "*shape"], u0: Float[Array, "*shape"]
+    ) -> list[Array]:
         """Root mean squares: of the residual, then of each side's rows."""
         rows = self.rows
-        terms, parameters = rows.terms(u), rows.parameters(u0)
+        terms, parameters = rows.terms(rows.completed(u)), rows.parameters(u0)
         found = [_rms(rows.residual(terms, parameters))]
         for side in rows.sides(1.0):
             pick = lambda field, side=side: jnp.take(field, side.end, side.axis)
@@ -148,19 +114,20 @@ class EquationLoss(eqx.Module):
 
 
 def constraint_model(
-    method: str, rows: AbstractSorptionRows, size: TrainingSize, key: Any
+    method: str, rows: AbstractEquationRows, size: TrainingSize, key: Any
 ) -> Penalised | Constrained:
     """A method's model, untrained."""
     channels = 1 if method == "soft" else size.network.num_basis
     network = in_float32(
         FNO(
-            2,
+            len(rows.shape),
             1,
             channels,
             width=size.network.width,
             depth=size.network.depth,
             num_modes=size.network.num_modes,
             boundary=rows.grid.boundary,
+            coordinates=rows.coordinates,
             key=key,
         )
     )
@@ -171,7 +138,7 @@ def constraint_model(
 
 
 def with_rows(
-    model: Penalised | Constrained, rows: AbstractSorptionRows, experts: int
+    model: Penalised | Constrained, rows: AbstractEquationRows, experts: tuple[int, ...]
 ) -> Penalised | Constrained:
     """The model with other rows, for example those of all times."""
     if isinstance(model, Penalised):
@@ -186,9 +153,9 @@ def with_rows(
 
 def _constrained(
     penalised: Penalised,
-    rows: AbstractSorptionRows,
+    rows: AbstractEquationRows,
     coupling: AbstractCoupling | None,
-    experts: int,
+    experts: tuple[int, ...],
 ) -> Constrained:
     sides = rows.sides(HARD_WEIGHT)
     layers: list[Any] = [
@@ -198,14 +165,14 @@ def _constrained(
         ),
     ]
     if coupling is not None:
-        partition = GridPartition((1, experts))
+        partition = rows.partition(experts)
         layers = [MixtureOfExperts(layer, partition, coupling) for layer in layers]
     return Constrained(penalised, *layers)
 
 
 @eqx.filter_jit
 def prediction(
-    model: Penalised | Constrained, u0: Float[Array, "1 t x"]
+    model: Penalised | Constrained, u0: Float[Array, "1 *shape"]
 ) -> dict[str, Any]:
     """u of one sample and what is told of its solve."""
     if isinstance(model, Penalised):
@@ -214,7 +181,7 @@ def prediction(
     else:
         out, rows = model.solve(u0), model.penalised.rows
         good = out.result == sciml.RESULTS.successful
-        u = out.value
+        u = rows.field(out.value)
         stats = {
             "num_steps": jnp.mean(out.stats["num_steps"].astype(u.dtype)),
             "converged": jnp.mean(good.astype(u.dtype)),

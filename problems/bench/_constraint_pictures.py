@@ -9,18 +9,17 @@ import numpy as np
 
 from sciml.constraints import MixtureOfExperts
 from sciml.evaluation import plot_fields, png
-from sciml.grids import Grid, Neumann
 
 from ._constraint_models import prediction
-from ._sorption_task import AbstractSorptionRows
+from ._equation_rows import AbstractEquationRows
 
 
 def draw_constraints(
     name: str,
-    task: AbstractSorptionRows,
+    task: AbstractEquationRows,
     models: Mapping[str, Any],
     test: tuple[np.ndarray, np.ndarray],
-    experts: int,
+    experts: tuple[int, ...],
     folder: str,
 ) -> pathlib.Path:
     """Prediction, error and residual of each model for the first sample.
@@ -33,39 +32,40 @@ def draw_constraints(
     - `task`: rows that the residual is of.
     - `models`: trained, by method.
     - `test`: u(0) and reference solutions.
-    - `experts`: boxes in x of the models that have some.
+    - `experts`: boxes along the axes of space of the models that have some.
     - `folder`: made if need be.
 
     **Returns:** the file.
     """
     u0, exact = jnp.asarray(test[0][0]), test[1][0]
-    shape, extent = task.shape[::-1], task.grid.extent[::-1]
-    grid = Grid(shape, extent, boundary=Neumann())
     fields: dict[str, np.ndarray] = {}
     seams: list[bool] = []
     for method, model in models.items():
         u = np.asarray(prediction(model, u0)["u"], float)
-        terms, parameters = task.terms(jnp.asarray(u)), task.parameters(u0[0])
-        residual = np.asarray(task.residual(terms, parameters))
+        terms = task.terms(task.completed(jnp.asarray(u)))
+        residual = np.asarray(task.residual(terms, task.parameters(u0[0])))
         for title, field in (("u", u), ("error", u - exact), ("residual", residual)):
-            fields[f"{method}: {title}"] = field.T
+            fields[f"{method}: {title}"] = task.panel(field)
         parted = isinstance(getattr(model, "layer", None), MixtureOfExperts)
         seams += [parted] * 3
     signed = [title for title in fields if not title.endswith(": u")]
     figure = plot_fields(
         fields,
-        grid,
+        task.panel_grid,
         shared=[title for title in fields if title.endswith(": u")],
         symmetric=signed,
         columns=3,
     )
     panels = [axes for axes in figure.axes if axes.get_title()]
     for axes, parted in zip(panels, seams, strict=True):
-        axes.set_ylabel("t")
+        first, second = task.panel_axes
+        axes.set_xlabel(first)
+        axes.set_ylabel(second)
         axes.set_aspect("auto")
         if parted:
-            for k in range(1, experts):
-                axes.axvline(k / experts, color="black", linestyle="--", linewidth=0.8)
+            for line, count in zip((axes.axvline, axes.axhline), experts, strict=False):
+                for k in range(1, count):
+                    line(k / count, color="black", linestyle="--", linewidth=0.8)
     target = pathlib.Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     file = target / f"constraints-{name}.png"

@@ -1,7 +1,8 @@
 """Soft penalties, one hard constraint and many experts, trained without solutions."""
 
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,71 +12,81 @@ import optax
 
 import sciml
 
-from .._diffusion_sorption import DiffusionSorption
 from .._surrogate import num_parameters, short_run_optimiser
 from ._constraint_models import (
     HARD_METHODS,
     HARD_WEIGHT,
-    BasisNetwork,
     Constrained,
     EquationLoss,
     Penalised,
-    TrainingSize,
     constraint_model,
     prediction,
     with_rows,
 )
 from ._constraint_pictures import draw_constraints
-from ._sorption_task import FORMULATIONS, AbstractSorptionRows, sorption_data
+from ._equation_rows import AbstractEquationRows, TrainingSize
+from ._sorption_task import DifferenceRows, IntegratedRows
+from ._vorticity_task import VorticityRows
 
 Row = dict[str, Any]
 
 SOFT_WEIGHTS = (1.0, 10.0, 100.0)
+FORMULATIONS: dict[str, type[AbstractEquationRows]] = {
+    "integrated": IntegratedRows,
+    "differences": DifferenceRows,
+    "vorticity": VorticityRows,
+}
 CONSTRAINT_FORMULATIONS = tuple(FORMULATIONS)
 CONSTRAINT_METHODS = ("soft", *HARD_METHODS)
 
 
-# Chalapathi, Du & Krishnapriyan's, whose learning rate has another schedule.
-PAPER_SIZE = TrainingSize(
-    1024,
-    100,
-    network=BasisNetwork(width=64, depth=5),
-    num_samples=8000,
-    num_test=1000,
-    num_steps=4000,
-    batch_size=6,
-    learning_rate=1e-3,
-)
+def constraint_sizes(
+    *, paper: bool = False, num_steps: int | None = None
+) -> dict[str, TrainingSize]:
+    """Grid, network, samples and updates of each formulation.
+
+    **Arguments:**
+
+    - `paper`: the published ones, for a GPU; default those of minutes on a CPU.
+    - `num_steps`: another number of updates.
+    """
+    sizes = {name: kind.sizes()[paper] for name, kind in FORMULATIONS.items()}
+    if num_steps is None:
+        return sizes
+    change = lambda size: dataclasses.replace(size, num_steps=num_steps)
+    return {name: change(size) for name, size in sizes.items()}
 
 
 def bench_constraint_training(
     *,
     formulations: Sequence[str] = CONSTRAINT_FORMULATIONS,
     methods: Sequence[str] = CONSTRAINT_METHODS,
-    until: float = 500.0,
-    size: TrainingSize | None = None,
+    until: float | None = None,
+    sizes: Mapping[str, TrainingSize] | None = None,
     seeds: int = 5,
     seed: int = 7,
     plot: str | None = None,
     progress: bool = False,
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
-    """Diffusion–sorption from its equation alone: penalties, one solve, and experts.
+    """An equation alone teaches: penalties, one solve, and experts.
 
     An FNO sees u(0) and supplies one field (soft) or `num_basis` fields, whose weights
-    a layer finds (hard), for all x or for each of `experts` parts. All have the same
-    layers, loss, optimiser, samples and number of updates; no solution is used.
+    a layer finds (hard), in all of space or in each of `experts` parts. All have the
+    same layers, loss, optimiser, samples and number of updates; no solution is used.
 
     **Arguments:**
 
-    - `formulations`: "integrated": exact initial values and inflow, residual integrated
-        in time (`IntegratedRows`); "differences": all conditions are rows or penalties,
-        derivatives are differences, as published (`DifferenceRows`).
-    - `methods`: of "soft" (once for each of three weights of its penalties), "hard",
+    - `formulations`: of diffusion–sorption "integrated": exact initial values and
+        inflow, residual integrated in time (`IntegratedRows`), and "differences": all
+        conditions are rows or penalties, derivatives are differences, as published
+        (`DifferenceRows`); "vorticity": Navier–Stokes on a torus (`VorticityRows`).
+    - `methods`: of "soft" (with penalties on sides for each of three weights), "hard",
         "hard, Uncoupled" (as published), "hard, C0", "hard, C1", "hard, C1(10, 1)"
         (weights of values and slopes at seams; default 100 for both).
-    - `until`: training sees the equation up to this time; errors after it are extra.
-    - `size`: grid, network, samples and updates; default `TrainingSize()`, of minutes.
+    - `until`: training sees the equation up to this time, default the final one;
+        errors after it are extra.
+    - `sizes`: of each formulation; default `constraint_sizes()`, of minutes.
     - `seeds`: trainings: weights and order of samples.
     - `seed`: the first of them, and that of the data.
     - `plot`: a folder for pictures of the first test sample, by the first seed.
@@ -90,21 +101,22 @@ def bench_constraint_training(
 
     **Raises:** `ValueError` for formulations and methods that there are not.
     """
-    check_constraint_training(formulations, methods)
-    size = TrainingSize() if size is None else size
-    problem = DiffusionSorption(size.num_points)
+    sizes = constraint_sizes() if sizes is None else sizes
+    check_constraint_training(formulations, methods, until, sizes)
     rows: list[Row] = []
     for formulation in formulations:
-        task = FORMULATIONS[formulation](problem, size.num_saves, float(until))
+        size = sizes[formulation]
+        task = FORMULATIONS[formulation].of(size, until)
         total = size.num_samples + size.num_test
-        inputs, reference = sorption_data(task, total, jr.key(seed))
+        inputs, reference = task.data(total, jr.key(seed))
         train = sciml.data.Dataset(inputs[: size.num_samples], None, task.grid)
         test = inputs[size.num_samples :], reference[size.num_samples :]
         # (One object: what is compiled for one model serves all.)
         whole = task.until_the_end()
         pictures: dict[str, Any] = {}
+        soft_weights = SOFT_WEIGHTS if task.sides(1.0) else (1.0,)
         for method in methods:
-            for weight in SOFT_WEIGHTS if method == "soft" else (HARD_WEIGHT,):
+            for weight in soft_weights if method == "soft" else (HARD_WEIGHT,):
                 loss = EquationLoss(task, weight)
                 optimiser = short_run_optimiser(size.num_steps, size.learning_rate)
                 runs = []
@@ -121,12 +133,12 @@ def bench_constraint_training(
                         progress,
                     )
                     model = with_rows(model, whole, size.experts)
-                    found = _judged(model, test, whole, until)
+                    found = _judged(model, test, task)
                     runs.append(found | {"training_time": update})
                     pictures.setdefault(name, model)
                 row = {
                     "formulation": formulation,
-                    "until": until,
+                    "until": task.final_time if until is None else until,
                     "method": method,
                     "weight": weight,
                     "parameters": num_parameters(pictures[name]),
@@ -142,9 +154,12 @@ def bench_constraint_training(
 
 
 def check_constraint_training(
-    formulations: Sequence[str], methods: Sequence[str]
+    formulations: Sequence[str],
+    methods: Sequence[str],
+    until: float | None = None,
+    sizes: Mapping[str, TrainingSize] | None = None,
 ) -> None:
-    """`ValueError` for a formulation or a method that there is not."""
+    """`ValueError` for a formulation, a method or a time that there is not."""
     for name, given, known in (
         ("formulations", formulations, tuple(FORMULATIONS)),
         ("methods", methods, CONSTRAINT_METHODS),
@@ -152,6 +167,14 @@ def check_constraint_training(
         for item in given:
             if item not in known:
                 raise ValueError(f"{name}: no {item!r}; known are {'; '.join(known)}.")
+    sizes = constraint_sizes() if sizes is None else sizes
+    for name in formulations:
+        last = FORMULATIONS[name].of(sizes[name]).final_time
+        if until is not None and not 0 < until <= last:
+            raise ValueError(
+                f"until: expected above 0, at most {last:g}, the final time of "
+                f"{name!r}, got {until}."
+            )
 
 
 def _trained(
@@ -180,11 +203,10 @@ def _trained(
 def _judged(
     model: Penalised | Constrained,
     test: tuple[np.ndarray, np.ndarray],
-    rows: AbstractSorptionRows,
-    until: float,
+    rows: AbstractEquationRows,
 ) -> Row:
     """Means over unseen samples, at all times and at those after the training's."""
-    late = np.linspace(0.0, rows.problem.final_time, rows.shape[0]) > until
+    late = rows.seen() == 0
     found: list[Row] = []
     for u0, exact in zip(*test, strict=True):
         # (Twice, as the first call may compile.)

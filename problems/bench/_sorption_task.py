@@ -1,94 +1,93 @@
 """Diffusion–sorption in space and time, as rows for a least-squares solve."""
 
-import abc
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sciml.constraints import Side
+from sciml.constraints import GridPartition, Side
 from sciml.grids import Grid, Neumann
 
 from .._diffusion_sorption import DiffusionSorption
+from ._equation_rows import AbstractEquationRows, BasisNetwork, TrainingSize
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class AbstractSorptionRows(abc.ABC):
-    """What is asked of a field u(t, x) on the nodes of a grid: terms, rows, sides.
-
-    No module: nothing in it is to be trained, whoever holds it. Rows at t > `until`
-    have no weight, neither in a layer nor in a loss.
-
-    **Attributes:**
-
-    - `problem`: with the nodes in x.
-    - `num_saves`: intervals in t.
-    - `until`: the last time that training sees.
-    """
+class AbstractSorptionRows(AbstractEquationRows):
+    """Rows for u(t, x), concentrations."""
 
     problem: DiffusionSorption
-    num_saves: int
-    until: float
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Nodes in t and x."""
-        return self.num_saves + 1, self.problem.grid.num_points[0]
+    @classmethod
+    def of(cls, size, until=None):
+        """Nodes in x, equidistant times."""
+        return cls(DiffusionSorption(size.num_points), size.num_saves, until)
+
+    @classmethod
+    def sizes(cls):
+        """The published one has another schedule of the learning rate."""
+        paper = TrainingSize(
+            1024,
+            100,
+            network=BasisNetwork(width=64, depth=5),
+            num_samples=8000,
+            num_test=1000,
+            num_steps=4000,
+            batch_size=6,
+            learning_rate=1e-3,
+        )
+        return TrainingSize(), paper
+
+    def data(self, num_samples, key):
+        """u(0), the constant, at x = 0 too, and u."""
+        data = self.problem.dataset(num_samples, num_saves=self.num_saves, key=key)
+        first = np.asarray(data.inputs)
+        reference = np.concatenate([first, np.asarray(data.targets)], 1)
+        first = np.concatenate([first[..., 1:2], first[..., 1:]], -1)
+        return np.repeat(first, self.num_saves + 1, 1)[:, None], reference
 
     @property
     def grid(self) -> Grid:
         """Space and time, t first."""
-        extent = (self.problem.final_time, 1.0)
-        return Grid(self.shape, extent, boundary=Neumann())
+        shape = self.num_saves + 1, self.problem.grid.num_points[0]
+        return Grid(shape, (self.final_time, 1.0), boundary=Neumann())
+
+    @property
+    def times(self) -> Float[np.ndarray, "t 1"]:
+        """A column."""
+        return np.linspace(0.0, self.final_time, self.num_saves + 1)[:, None]
+
+    def partition(self, experts):
+        """Parts of the interval."""
+        return GridPartition((1, *experts))
 
     @property
     def spacings(self) -> tuple[float, float]:
         """Δt and Δx."""
-        return self.problem.final_time / self.num_saves, 1 / (self.shape[1] - 1)
+        return self.final_time / self.num_saves, 1 / (self.shape[1] - 1)
 
-    def until_the_end(self) -> "AbstractSorptionRows":
-        """The same with a weight for all rows."""
-        return dataclasses.replace(self, until=self.problem.final_time)
+    def panel(self, u):
+        """All of it, x to the right."""
+        return u.T
+
+    @property
+    def panel_grid(self) -> Grid:
+        """Space, time."""
+        shape, extent = self.shape[::-1], self.grid.extent[::-1]
+        return Grid(shape, extent, boundary=Neumann())
+
+    @property
+    def panel_axes(self) -> tuple[str, str]:
+        """Space, time."""
+        return "x", "t"
 
     def parameters(self, u0: Float[Array, "t x"]) -> dict[str, Array]:
-        """What rows need besides u: fields of the grid's shape."""
-        times = jnp.linspace(0.0, self.problem.final_time, self.shape[0])
-        counts = jnp.broadcast_to((times <= self.until)[:, None], self.shape)
+        """u(0), and which rows count."""
         # (At t = 0 the sides and the initial values contradict each other.)
-        counts = counts.at[0].set(False)
-        inside = counts.at[:, (0, -1)].set(False)
-        return {
-            "u0": u0,
-            "counts": counts.astype(u0.dtype),
-            "inside": inside.astype(u0.dtype),
-        }
-
-    @abc.abstractmethod
-    def offset(self, u0: Float[Array, "t x"]) -> Float[Array, "t x"] | None:
-        """A field that has the values that are known, or None."""
-
-    @abc.abstractmethod
-    def envelope(self) -> Float[Array, "t x"] | None:
-        """What basis fields are multiplied by, zero where values are known."""
-
-    @abc.abstractmethod
-    def terms(self, u: Float[Array, "t x"]) -> dict[str, Array]:
-        """What rows are made of, linear in u."""
-
-    @abc.abstractmethod
-    def residual(self, terms: Any, parameters: Any) -> Array:
-        """The equation's rows, without unit."""
-
-    @abc.abstractmethod
-    def linear(self, terms: Any, parameters: Any) -> Array:
-        """The same with R(½) for R(u): where a nonlinear solve starts from."""
-
-    @abc.abstractmethod
-    def sides(self, weight: float) -> tuple[Side, ...]:
-        """Conditions on sides of the grid, as rows."""
+        counts = jnp.asarray(self.seen(), u0.dtype).at[0].set(0)
+        return {"u0": u0, "counts": counts, "inside": counts.at[:, (0, -1)].set(0)}
 
     def outflow(self, weight: float) -> Side:
         """u + D u_x at x = 1."""
@@ -152,7 +151,7 @@ class DifferenceRows(AbstractSorptionRows):
 
     def _rows(self, change, terms, parameters):
         flux = self.problem.diffusivity.astype(change.dtype) * terms["u_xx"]
-        return parameters["inside"] * self.problem.final_time * (change - flux)
+        return parameters["inside"] * self.final_time * (change - flux)
 
     def sides(self, weight):
         """Initial state, inflow and outflow."""
@@ -184,7 +183,7 @@ class IntegratedRows(AbstractSorptionRows):
         width = jnp.sqrt(
             4
             * self.problem.diffusivity.astype(places.dtype)
-            * jnp.maximum(times, 1e-9 * self.problem.final_time)
+            * jnp.maximum(times, 1e-9 * self.final_time)
             / self.constant_retardation()
         )
         profile = jax.scipy.special.erfc(places / width)
@@ -234,30 +233,9 @@ class IntegratedRows(AbstractSorptionRows):
         return (self.outflow(weight),)
 
     def _mesh(self) -> tuple[Array, Array]:
-        times = jnp.linspace(0.0, self.problem.final_time, self.shape[0])
+        times = jnp.linspace(0.0, self.final_time, self.shape[0])
         places = jnp.linspace(0.0, 1.0, self.shape[1])
         return times[:, None], places[None]
-
-
-FORMULATIONS: dict[str, type[AbstractSorptionRows]] = {
-    "integrated": IntegratedRows,
-    "differences": DifferenceRows,
-}
-
-
-def sorption_data(
-    rows: AbstractSorptionRows, num_samples: int, key: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """u(0) at all nodes of space and time, (samples, 1, t, x), and u, (samples, t, x).
-
-    u(0) is the constant, at x = 0 too.
-    """
-    saves = rows.num_saves
-    data = rows.problem.dataset(num_samples, num_saves=saves, key=key)
-    first = np.asarray(data.inputs)
-    first = np.concatenate([first[..., 1:2], first[..., 1:]], -1)
-    reference = np.concatenate([np.asarray(data.inputs), np.asarray(data.targets)], 1)
-    return np.repeat(first, saves + 1, 1)[:, None], reference
 
 
 def _slope(u: Array, dx: float) -> Array:

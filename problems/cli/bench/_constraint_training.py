@@ -12,14 +12,15 @@ class ConstraintTraining:
 
     report: Reported
     formulations: tuple[str, ...] = ()
-    """Of "integrated", "differences"; default both."""
+    """Of "integrated", "differences" (diffusion–sorption), "vorticity"
+    (Navier–Stokes); default all."""
     methods: tuple[str, ...] = ()
     """Of "soft", "hard", "hard, Uncoupled", "hard, C0", "hard, C1",
     "hard, C1(10, 1)"; default all."""
-    until: float = 500.0
-    """Training sees the equation up to this time of 500."""
+    until: float | None = None
+    """Training sees the equation up to this time, of 500 or (vorticity) 1, 5."""
     num_steps: int | None = None
-    """Updates of each model; default 150, with --paper 4000."""
+    """Updates of each model; default 150, with --paper 4000 (vorticity: 20000)."""
     seeds: int = 5
     """Trainings of each."""
     paper: bool = False
@@ -33,30 +34,25 @@ class ConstraintTraining:
         from ...bench import (
             CONSTRAINT_FORMULATIONS,
             CONSTRAINT_METHODS,
-            PAPER_SIZE,
-            TrainingSize,
             bench_constraint_training,
             check_constraint_training,
+            constraint_sizes,
         )
 
         formulations = self.formulations or CONSTRAINT_FORMULATIONS
         methods = self.methods or CONSTRAINT_METHODS
+        if self.seeds < 1 or (self.num_steps is not None and self.num_steps < 1):
+            raise Usage("seeds, num_steps: expected at least 1.")
+        sizes = constraint_sizes(paper=self.paper, num_steps=self.num_steps)
         try:
-            check_constraint_training(formulations, methods)
+            check_constraint_training(formulations, methods, self.until, sizes)
         except ValueError as error:
             raise Usage(f"constraint-training: {error}") from error
-        size = PAPER_SIZE if self.paper else TrainingSize()
-        if self.num_steps is not None:
-            size = dataclasses.replace(size, num_steps=self.num_steps)
-        if self.seeds < 1 or size.num_steps < 1:
-            raise Usage("seeds, num_steps: expected at least 1.")
-        if not 0 < self.until <= 500:
-            raise Usage(f"until: expected above 0, at most 500, got {self.until}.")
         rows = bench_constraint_training(
             formulations=formulations,
             methods=methods,
             until=self.until,
-            size=size,
+            sizes=sizes,
             seeds=self.seeds,
             seed=self.report.seed,
             plot=self.plot,
