@@ -7,8 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from sciml.constraints import MixtureOfExperts
+from sciml.constraints import GridPartition, MixtureOfExperts
 from sciml.evaluation import plot_fields, png
+from sciml.grids import Grid
 
 from ._constraint_models import prediction
 from ._equation_rows import AbstractEquationRows
@@ -44,16 +45,17 @@ def draw_constraints(
         u = np.asarray(prediction(model, u0)["u"], float)
         terms = task.terms(task.completed(jnp.asarray(u)))
         residual = np.asarray(task.residual(terms, task.parameters(u0[0])))
-        for title, field in (("u", u), ("error", u - exact), ("residual", residual)):
+        shown = (task.symbol, u), ("error", u - exact), ("residual", residual)
+        for title, field in shown:
             fields[f"{method}: {title}"] = task.panel(field)
         parted = isinstance(getattr(model, "layer", None), MixtureOfExperts)
         seams += [parted] * 3
-    signed = [title for title in fields if not title.endswith(": u")]
+    plain = [title for title in fields if title.endswith(f": {task.symbol}")]
     figure = plot_fields(
         fields,
         task.panel_grid,
-        shared=[title for title in fields if title.endswith(": u")],
-        symmetric=signed,
+        shared=plain,
+        symmetric=[title for title in fields if title not in plain],
         columns=3,
     )
     panels = [axes for axes in figure.axes if axes.get_title()]
@@ -63,11 +65,21 @@ def draw_constraints(
         axes.set_ylabel(second)
         axes.set_aspect("auto")
         if parted:
-            for line, count in zip((axes.axvline, axes.axhline), experts, strict=False):
-                for k in range(1, count):
-                    line(k / count, color="black", linestyle="--", linewidth=0.8)
+            _draw_seams(axes, task.panel_grid, experts)
     target = pathlib.Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     file = target / f"constraints-{name}.png"
     file.write_bytes(png(figure))
     return file
+
+
+def _draw_seams(axes: Any, grid: Grid, experts: tuple[int, ...]) -> None:
+    """Lines half way between the nodes on either side."""
+    boxes = GridPartition(experts).boxes(grid.shape)
+    for axis, line in zip(
+        range(len(experts)), (axes.axvline, axes.axhline), strict=False
+    ):
+        nodes = grid.coordinates(axis)
+        for edge in boxes.edges[axis][1:-1]:
+            place = (nodes[edge - 1] + nodes[edge]) / 2
+            line(place, color="black", linestyle="--", linewidth=0.8)

@@ -161,6 +161,11 @@ class AbstractEquationRows(abc.ABC):
         del weight
         return ()
 
+    @property
+    def symbol(self) -> str:
+        """What the field is called."""
+        return "u"
+
     @abc.abstractmethod
     def panel(self, u: np.ndarray) -> np.ndarray:
         """What a picture shows of a field."""

@@ -109,6 +109,11 @@ class VorticityRows(AbstractEquationRows):
         """Boxes of a torus."""
         return GridPartition(experts, periodic=(0, 1))
 
+    @property
+    def symbol(self):
+        """Vorticity."""
+        return "ω"
+
     def panel(self, u):
         """The end."""
         return u[..., -1]
