@@ -32,6 +32,7 @@ HARD_METHODS: dict[str, AbstractCoupling | None] = {
     "hard, C1": C1(),
     "hard, C1(10, 1)": C1(10.0, 1.0),
     "hard, C1(1, 0.1)": C1(1.0, 0.1),
+    "hard, C1(100, 100)": C1(100.0, 100.0),
 }
 
 

@@ -82,8 +82,8 @@ def bench_constraint_training(
         conditions are rows or penalties, derivatives are differences, as published
         (`DifferenceRows`); "vorticity": Navier–Stokes on a torus (`VorticityRows`).
     - `methods`: of "soft" (with penalties on sides for each of three weights), "hard",
-        "hard, Uncoupled" (as published), "hard, C0", "hard, C1", "hard, C1(10, 1)"
-        (weights of values and slopes at seams; default 100 for both).
+        "hard, Uncoupled" (as published), "hard, C0", "hard, C1", and "hard, C1(10, 1)",
+        "hard, C1(1, 0.1)", "hard, C1(100, 100)": weights of values and slopes at seams.
     - `until`: training sees the equation up to this time, default the final one;
         errors after it are extra.
     - `sizes`: of each formulation; default `constraint_sizes()`, of minutes.

@@ -134,11 +134,18 @@ class C1(AbstractCoupling):
 
     The slope is the difference of the two nodes beside a seam, per length of a box.
 
-    **Arguments:** `weight`: as of `C0`; `slope_weight`: of the slopes, default 100.
+    **Arguments:**
+
+    - `weight`: as of `C0`, default 10.
+    - `slope_weight`: of the slopes, default 10.
+
+    In units in which the residual is 1 both are to be 1 by theory (least squares for
+    pieces of polynomials). A poor basis needs more; much more leaves it no freedom
+    where a seam has more nodes than an expert has weights: all experts then become one.
     """
 
-    weight: float = eqx.field(static=True, default=100.0)
-    slope_weight: float = eqx.field(static=True, default=100.0)
+    weight: float = eqx.field(static=True, default=10.0)
+    slope_weight: float = eqx.field(static=True, default=10.0)
 
     def __check_init__(self):
         check_weight("weight", self.weight)
