@@ -77,6 +77,11 @@ def register(cls: _Class) -> _Class:
     return cls
 
 
+def name_function(name: str, function: Any) -> None:
+    """Lets files refer to a function of ours by name."""
+    _FUNCTIONS[name] = function
+
+
 def encode(path: Path, name: str, value: Any) -> Any:
     """A constructor argument as JSON; `name` is what an error calls it."""
     if value is None or isinstance(value, bool | str):

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from .._serialisation import register
 from ..grids import Dirichlet, Grid
 from ..grids._boundary import boundary_data
 
 
+@register
 class DirichletValues(eqx.Module):
     """The field with its stored Dirichlet nodes set to the grid's values, bit for bit.
 
@@ -52,6 +54,7 @@ class DirichletValues(eqx.Module):
         return self.grid.impose(_checked(field, self.grid))
 
 
+@register
 class DistanceMollifier(eqx.Module):
     """g + φ u: φ vanishes on the Dirichlet sides, g has their values.
 
@@ -118,6 +121,7 @@ class DistanceMollifier(eqx.Module):
         return lift[lead] + factor[lead] * u
 
 
+@register
 class PeriodicFeatures(eqx.Module):
     """Coordinates as sines and cosines, of which every function is periodic.
 
@@ -178,6 +182,7 @@ class PeriodicFeatures(eqx.Module):
         return features.reshape(*x.shape[:-1], -1)
 
 
+@register
 class MatchedSides(eqx.Module):
     """The nearest field whose first and last layer along some axes are the same.
 

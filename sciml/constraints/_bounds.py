@@ -6,15 +6,18 @@ import equinox as eqx
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from .._result import RESULTS
+from .._serialisation import register
 from ..grids import Grid
 from ..linear import Solution
 from ._conservation import mass
 from ._outcome import all_finite, concluded, first_result, guarded
 
 
+@register
 class Positive(eqx.Module):
     """low + s · log(1 + exp(u / s)): smooth, increasing, never below `low`.
 
@@ -51,6 +54,7 @@ class Positive(eqx.Module):
         return _matched("low", self.low, field) + jax.nn.softplus(k * field) / k
 
 
+@register
 class Between(eqx.Module):
     """low + (high − low) σ(u): smooth, increasing, within [low, high].
 
@@ -87,6 +91,7 @@ class Between(eqx.Module):
         return jnp.clip(value, low, high)
 
 
+@register
 class Clip(eqx.Module):
     """min(max(u, low), high): the nearest field within [low, high].
 
@@ -123,6 +128,7 @@ class Clip(eqx.Module):
         return jnp.where(field < low, low, jnp.where(field > high, high, field))
 
 
+@register
 class NonNegativeWithMass(eqx.Module):
     """The nearest field in L2 with x ≥ 0 and ∫ x = m.
 
@@ -246,5 +252,6 @@ def _matched(name: str, bound: ArrayLike, field: Array) -> Array:
 def _check_order(low: ArrayLike, high: ArrayLike) -> None:
     if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):
         return
-    if not bool(jnp.all(jnp.asarray(low) <= jnp.asarray(high))):
+    # (NumPy's, since within a trace JAX would make tracers of numbers.)
+    if not np.all(np.asarray(low) <= np.asarray(high)):
         raise ValueError(f"low, high: expected low ≤ high, got {low} and {high}.")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from .._result import RESULTS
+from .._serialisation import register
 from ..grids import Grid
 from ..linear import Solution
 from ._outcome import all_finite, concluded, first_result, guarded
@@ -45,6 +46,7 @@ def energy(field: ArrayLike, grid: Grid) -> Float[Array, "..."]:
     return mass(jnp.asarray(field) ** 2, grid)
 
 
+@register
 class ShiftToMass(eqx.Module):
     """u + c, with the constant c for which ∫ (u + c) = m: the nearest field in L2.
 
@@ -105,6 +107,7 @@ class ShiftToMass(eqx.Module):
         return _concluded(value, target, found, possible, stats, throw)
 
 
+@register
 class ScaleToMass(eqx.Module):
     """u · c with c = m / ∫ u: for positive fields, which it keeps positive.
 
@@ -155,6 +158,7 @@ class ScaleToMass(eqx.Module):
         return _concluded(value, target, found, possible, stats, throw)
 
 
+@register
 class ScaleToEnergy(eqx.Module):
     """u · c with c = √(e / ∫ u²): the nearest field in L2 with ∫ x² = e.
 

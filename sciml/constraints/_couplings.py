@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from .._serialisation import register
 from ._basis import Expansion
 from ._coupled_least_squares import chain
 from ._execution import AbstractExecution, default_execution
@@ -63,6 +64,7 @@ class AbstractCoupling(eqx.Module):
         """The weights of all experts; `history` are further rows of them."""
 
 
+@register
 class Uncoupled(AbstractCoupling):
     """Every expert for itself, with all nodes of all sides: as published.
 
@@ -101,6 +103,7 @@ class Uncoupled(AbstractCoupling):
         )
 
 
+@register
 class C0(AbstractCoupling):
     """One problem for all experts, with rows for what jumps at their seams.
 
@@ -129,6 +132,7 @@ class C0(AbstractCoupling):
         return _matched(task, history, (self.weight,))
 
 
+@register
 class C1(AbstractCoupling):
     """As `C0`, with the slope across the seams as well: for second-order equations.
 

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from .._registry import name_function
+from .._serialisation import register
 from ..grids import Grid, divergence
 from ..grids._check import check_field
 
@@ -31,6 +33,11 @@ def central_symbol(grid: Grid, axis: int) -> np.ndarray:
     return np.where(np.arange(n) * 2 % n == 0, 0.0, wave) / grid.spacing[axis]
 
 
+name_function("sciml.constraints.spectral_symbol", spectral_symbol)
+name_function("sciml.constraints.central_symbol", central_symbol)
+
+
+@register
 class LerayProjection(eqx.Module):
     """The nearest divergence-free field, on a grid periodic along every axis.
 
@@ -104,6 +111,7 @@ class LerayProjection(eqx.Module):
         return v - gradient_part.astype(v.dtype)
 
 
+@register
 class CurlOfPotential(eqx.Module):
     """The curl of a potential: no divergence, whatever the potential.
 

@@ -10,6 +10,8 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
+from .._serialisation import register
+
 
 class AbstractExecution(eqx.Module):
     """Applies a function to each expert's arguments."""
@@ -22,6 +24,7 @@ class AbstractExecution(eqx.Module):
         """The results, stacked; arrays in the arguments have the experts first."""
 
 
+@register
 class MapExperts(AbstractExecution):
     """One after the other (`jax.lax.map`): each takes its own number of steps.
 
@@ -35,6 +38,7 @@ class MapExperts(AbstractExecution):
         return lax.map(lambda own: function(*eqx.combine(own, rest)), arrays)
 
 
+@register
 class VmapExperts(AbstractExecution):
     """All at once (`jax.vmap`), in lock-step: for a GPU."""
 

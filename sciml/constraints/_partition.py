@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .._serialisation import register
 
+
+@register
 class GridPartition(eqx.Module):
     """Cuts a grid into boxes of nodes, one for each expert.
 

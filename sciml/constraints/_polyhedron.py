@@ -4,11 +4,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .._serialisation import register
 from ..grids._check import positive_or_nan
 from ..linear import Solution
 from ._quadratic_program import quadratic_program
 
 
+@register
 class Polyhedron(eqx.Module):
     """{x : A x = b, G x ≤ h}, and the nearest point of it.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from .._serialisation import register
 from ..linear._status import CONVERGED, MAX_STEPS
 from ._coupled_least_squares import chain
 from ._couplings import AbstractCoupling, Task, check_weight
@@ -15,6 +16,7 @@ from ._joint_solve import FoundExperts, joint_solve, residual_scales
 from ._rows import Rows
 
 
+@register
 class Schwarz(AbstractCoupling):
     """Every expert for itself, with the values of its neighbours at its ends, in turns.
 

@@ -9,6 +9,7 @@ import jax.tree_util as jtu
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from .._serialisation import register
 from ..linear._status import CONVERGED, MAX_STEPS, NONFINITE, RUNNING, STAGNATED
 from ._least_squares import AbstractLeastSquares, NormalEquations
 
@@ -101,6 +102,7 @@ class _State(eqx.Module):
     slow: Bool[Array, ""]
 
 
+@register
 class GramLevenbergMarquardt(AbstractWeightSolver):
     """Levenberg–Marquardt for residuals of fields that are linear in the weights.
 
@@ -225,6 +227,7 @@ class GramLevenbergMarquardt(AbstractWeightSolver):
         )
 
 
+@register
 class LinearLeastSquares(AbstractWeightSolver):
     """One solve, for residuals that are linear in the field.
 

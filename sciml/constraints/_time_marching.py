@@ -6,6 +6,7 @@ import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Float
 
+from .._serialisation import register
 from ._couplings import C1, AbstractCoupling, Task, check_weight
 from ._expert_rows import ExpertRows, mismatch
 from ._hard_constraint import HardConstraint
@@ -15,6 +16,7 @@ from ._rows import Rows
 from ._side import Side
 
 
+@register
 class TimeMarching(AbstractCoupling):
     """Solves for the boxes of one slab of time, and starts the next from its end.
 
