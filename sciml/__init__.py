@@ -10,6 +10,7 @@ from . import (
     neural_operators as neural_operators,
     preconditioners as preconditioners,
     training as training,
+    weak_forms as weak_forms,
 )
 from ._export import export as export
 from ._predict import predict as predict

@@ -26,6 +26,7 @@ LAYERS = (
     "data",
     "linear",
     "preconditioners",
+    "weak_forms",
     "neural_operators",
     "neural_odes",
     "constraints",
