@@ -11,7 +11,6 @@ import pytest
 import problems
 import sciml
 from problems.bench import (
-    CONSTRAINT_METHODS,
     BasisNetwork,
     TrainingSize,
     bench_constraint_training,
@@ -23,7 +22,7 @@ from problems.bench._constraint_models import (
     constraint_model,
     with_rows,
 )
-from problems.bench._constraint_training import FORMULATIONS
+from problems.bench._constraint_training import FORMULATIONS, KNOWN_METHODS
 from problems.cli import main
 
 _SMALL = TrainingSize(
@@ -132,7 +131,7 @@ def test_experts_are_no_worse_on_the_same_basis():
 
 def test_a_model_keeps_its_network_with_other_rows():
     rows = _rows("integrated", 24, 12, until=300.0)
-    for method in CONSTRAINT_METHODS:
+    for method in KNOWN_METHODS:
         model = constraint_model(method, rows, _SMALL, jr.key(0))
         other = with_rows(model, rows.until_the_end(), _SMALL.experts)
         assert type(other) is type(model)
@@ -148,6 +147,9 @@ def test_unknown_names():
         check_constraint_training(["weak"], ["soft"])
     with pytest.raises(ValueError, match="hard, C0"):
         check_constraint_training(["integrated"], ["hard, C2"])
+    check_constraint_training(["integrated"], ["hard, Schwarz"])
+    with pytest.raises(ValueError, match="ends of a torus"):
+        check_constraint_training(["vorticity"], ["hard, Schwarz"])
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from sciml.constraints import (
     HardConstraint,
     LinearLeastSquares,
     MixtureOfExperts,
+    Schwarz,
     Uncoupled,
 )
 from sciml.neural_operators import FNO
@@ -33,7 +34,10 @@ HARD_METHODS: dict[str, AbstractCoupling | None] = {
     "hard, C1(10, 1)": C1(10.0, 1.0),
     "hard, C1(1, 0.1)": C1(1.0, 0.1),
     "hard, C1(100, 100)": C1(100.0, 100.0),
+    "hard, Schwarz": Schwarz(num_sweeps=10),
 }
+# Nodes on either side.
+SCHWARZ_OVERLAP = 4
 
 
 class Penalised(eqx.Module):
@@ -166,7 +170,8 @@ def _constrained(
         ),
     ]
     if coupling is not None:
-        partition = rows.partition(experts)
+        overlap = SCHWARZ_OVERLAP if isinstance(coupling, Schwarz) else 0
+        partition = rows.partition(experts, overlap)
         layers = [MixtureOfExperts(layer, partition, coupling) for layer in layers]
     return Constrained(penalised, *layers)
 

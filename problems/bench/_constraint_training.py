@@ -37,7 +37,10 @@ FORMULATIONS: dict[str, type[AbstractEquationRows]] = {
     "vorticity": VorticityRows,
 }
 CONSTRAINT_FORMULATIONS = tuple(FORMULATIONS)
-CONSTRAINT_METHODS = ("soft", *HARD_METHODS)
+_NEEDS_ENDS = "hard, Schwarz"
+KNOWN_METHODS = ("soft", *HARD_METHODS)
+# What is for all formulations.
+CONSTRAINT_METHODS = tuple(name for name in KNOWN_METHODS if name != _NEEDS_ENDS)
 
 
 def constraint_sizes(
@@ -83,7 +86,8 @@ def bench_constraint_training(
         (`DifferenceRows`); "vorticity": Navier–Stokes on a torus (`VorticityRows`).
     - `methods`: of "soft" (with penalties on sides for each of three weights), "hard",
         "hard, Uncoupled" (as published), "hard, C0", "hard, C1", and "hard, C1(10, 1)",
-        "hard, C1(1, 0.1)", "hard, C1(100, 100)": weights of values and slopes at seams.
+        "hard, C1(1, 0.1)", "hard, C1(100, 100)": weights of values and slopes at seams;
+        "hard, Schwarz": ten sweeps, not for "vorticity".
     - `until`: training sees the equation up to this time, default the final one;
         errors after it are extra.
     - `sizes`: of each formulation; default `constraint_sizes()`, of minutes.
@@ -162,11 +166,16 @@ def check_constraint_training(
     """`ValueError` for a formulation, a method or a time that there is not."""
     for name, given, known in (
         ("formulations", formulations, tuple(FORMULATIONS)),
-        ("methods", methods, CONSTRAINT_METHODS),
+        ("methods", methods, KNOWN_METHODS),
     ):
         for item in given:
             if item not in known:
                 raise ValueError(f"{name}: no {item!r}; known are {'; '.join(known)}.")
+    if "vorticity" in formulations and _NEEDS_ENDS in methods:
+        raise ValueError(
+            f"methods: {_NEEDS_ENDS!r} is not for 'vorticity': overlapping boxes do not "
+            "reach across the ends of a torus."
+        )
     sizes = constraint_sizes() if sizes is None else sizes
     for name in formulations:
         last = FORMULATIONS[name].of(sizes[name]).final_time

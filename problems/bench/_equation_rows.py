@@ -112,7 +112,7 @@ class AbstractEquationRows(abc.ABC):
         """t of the nodes, in a shape that broadcasts against a field."""
 
     @abc.abstractmethod
-    def partition(self, experts: tuple[int, ...]) -> GridPartition:
+    def partition(self, experts: tuple[int, ...], overlap: int = 0) -> GridPartition:
         """Boxes in space."""
 
     def until_the_end(self) -> "AbstractEquationRows":

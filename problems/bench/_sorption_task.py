@@ -59,9 +59,9 @@ class AbstractSorptionRows(AbstractEquationRows):
         """A column."""
         return np.linspace(0.0, self.final_time, self.num_saves + 1)[:, None]
 
-    def partition(self, experts):
+    def partition(self, experts, overlap=0):
         """Parts of the interval."""
-        return GridPartition((1, *experts))
+        return GridPartition((1, *experts), overlap=overlap)
 
     @property
     def spacings(self) -> tuple[float, float]:

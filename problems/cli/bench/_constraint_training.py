@@ -16,7 +16,8 @@ class ConstraintTraining:
     (Navier–Stokes); default all."""
     methods: tuple[str, ...] = ()
     """Of "soft", "hard", "hard, Uncoupled", "hard, C0", "hard, C1", and with other
-    weights "hard, C1(10, 1)", "hard, C1(1, 0.1)", "hard, C1(100, 100)"; default all."""
+    weights "hard, C1(10, 1)", "hard, C1(1, 0.1)", "hard, C1(100, 100)"; default these.
+    "hard, Schwarz": of "integrated" and "differences"."""
     until: float | None = None
     """Training sees the equation up to this time, of 500 or (vorticity) 1, 5."""
     num_steps: int | None = None
