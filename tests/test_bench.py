@@ -271,7 +271,7 @@ def test_constraints():
         for row in rows
         if "problem" in row
     }
-    assert len(errors) == 21 and len(rows) == 21 + 6 + 10
+    assert len(errors) == 28 and len(rows) == 28 + 6 + 10
     row = errors["Poisson, 1-D", "C1", 8]
     assert row["median"] < 1e-3 and row["successful"] == row["solves"] == 24
     assert errors["Poisson, 1-D", "Uncoupled (published)", 8]["median"] > 10

@@ -173,8 +173,8 @@ def check_constraint_training(
                 raise ValueError(f"{name}: no {item!r}; known are {'; '.join(known)}.")
     if "vorticity" in formulations and _NEEDS_ENDS in methods:
         raise ValueError(
-            f"methods: {_NEEDS_ENDS!r} is not for 'vorticity': overlapping boxes do not "
-            "reach across the ends of a torus."
+            f"methods: {_NEEDS_ENDS!r} is not for 'vorticity': boxes that overlap do "
+            "not reach across the ends of a torus."
         )
     sizes = constraint_sizes() if sizes is None else sizes
     for name in formulations:
