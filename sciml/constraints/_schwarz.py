@@ -27,7 +27,9 @@ class Schwarz(AbstractCoupling):
     `C1` needs no sweeps and no overlap; what this one offers is that experts are
     independent within a sweep.
 
-    The result is `RESULTS.max_steps_reached` where the values on faces still change.
+    The result is `RESULTS.max_steps_reached` where the values on faces still change,
+    as they always do where a basis is too poor to take up all of them: the sweeps then
+    diverge, on a plane sooner than on a line.
     Derivatives go through all sweeps, and take as much memory.
 
     **Arguments:**
