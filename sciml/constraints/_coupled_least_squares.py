@@ -103,13 +103,14 @@ class CoupledLeastSquares(AbstractLeastSquares):
         for group in self.groups:
             rows, jacobian = group.linearise(own)
             alive = group.own(self.alive)
+            # (What is large is not masked: one pass over the Jacobian less.)
             rows = jnp.where(alive[:, None], rows, 0)
-            jacobian = jnp.where(alive[:, None, None], jacobian, 0)
             members = np.array(group.members)
             products = jnp.einsum("kim,kjm->kij", jacobian, jacobian)
+            products = jnp.where(alive[:, None, None], products, 0)
             diagonal = diagonal.at[members].add(products)
             slope = jnp.einsum("kim,km->ki", jacobian, rows)
-            gradient = gradient.at[members].add(slope)
+            gradient = gradient.at[members].add(jnp.where(alive[:, None], slope, 0))
             cost = cost + 0.5 * jnp.sum(rows**2)
         for link in self.links:
             rows = jnp.where(self._linked(link)[:, None], link.rows(own), 0)

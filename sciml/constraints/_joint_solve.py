@@ -50,15 +50,17 @@ def joint_solve(
     experts, count = start.shape
     products = jnp.zeros((experts, count, count), start.dtype)
     alive = jnp.ones((experts,), bool)
-    linearised = [group.linearise(start) for group in groups]
-    for group, (rows, jacobian) in zip(groups, linearised, strict=True):
+    of_groups = [group.linearise(start) for group in groups]
+    sizes = []
+    for group, (rows, jacobian) in zip(groups, of_groups, strict=True):
         members = jnp.array(group.members)
-        finite = jnp.isfinite(rows).all(1) & jnp.isfinite(jacobian).all((1, 2))
+        own = jnp.einsum("kim,kjm->kij", jacobian, jacobian)
+        # (Squares are finite where the Jacobian is, and are fewer.)
+        finite = jnp.isfinite(rows).all(1) & jnp.isfinite(own).all((1, 2))
         alive = alive.at[members].set(alive[members] & finite)
-        products = products.at[members].add(
-            jnp.einsum("kim,kjm->kij", jacobian, jacobian)
-        )
-    scales = residual_scales(linearised[0][1], square)
+        products = products.at[members].add(own)
+        sizes.append(jnp.trace(own, axis1=1, axis2=2))
+    scales = residual_scales(sizes[0], count, square)
     number_alive = jnp.sum(alive.astype(start.dtype))
     typical = jnp.sum(jnp.where(alive, scales, 0)) / jnp.maximum(number_alive, 1)
     links = tuple(link.scaled(jnp.where(alive, scales, typical)) for link in links)
@@ -94,14 +96,14 @@ def joint_solve(
 
 
 def residual_scales(
-    jacobian: Float[Array, "experts n m"], square: Float[Array, ""]
+    sizes: Float[Array, " experts"], count: int, square: Float[Array, ""]
 ) -> Float[Array, " experts"]:
     """What the residual makes of the basis: a ratio of root mean squares per expert.
 
-    **Arguments:** `jacobian` is that of the residual's rows, transposed; `square` the
-    mean square of the basis fields.
+    **Arguments:** `sizes` are sums of squares of the Jacobian of the residual's rows
+    by `count` weights; `square` the mean square of the basis fields.
     """
-    mean = jnp.sum(jacobian**2, (1, 2)) / jacobian.shape[1]
+    mean = sizes / count
     return jnp.sqrt(mean / jnp.where(square > 0, square, 1))
 
 

@@ -72,7 +72,9 @@ class Schwarz(AbstractCoupling):
                 "take C1."
             )
         square = jnp.stack([jnp.mean(leaf**2) for leaf in task.matched]).mean()
-        scales = residual_scales(groups[0].linearise(task.start)[1], square)
+        _, jacobian = groups[0].linearise(task.start)
+        sizes = jnp.sum(jacobian**2, (1, 2))
+        scales = residual_scales(sizes, task.start.shape[-1], square)
         places = _Faces(task)
 
         def sweep(before: tuple[Array, Float[Array, "..."]], _):
