@@ -37,9 +37,11 @@ def small_model(key, ndim=2, out_channels=1, started=True, **given):
     if not started:
         return model
     # As after some training: an untrained model is the zero function.
-    scales = jr.normal(scale_key, model.scales.shape)
-    bias = jr.normal(bias_key, model.bias.shape)
-    return eqx.tree_at(lambda m: (m.scales, m.bias), model, (scales, bias))
+    scales = jr.normal(scale_key, model.decoder.scales.shape)
+    bias = jr.normal(bias_key, model.decoder.bias.shape)
+    return eqx.tree_at(
+        lambda m: (m.decoder.scales, m.decoder.bias), model, (scales, bias)
+    )
 
 
 # --- the formula ----------------------------------------------------------------------
@@ -72,17 +74,17 @@ def test_formula(num_summed, out_channels, getkey):
     def of_place(v):
         return np.tanh(np.sin(np.pi * (v + 1))) + v
 
-    b = layers(model.branch, np.asarray(x).ravel(), of_input)
+    b = layers(model.decoder.branch, np.asarray(x).ravel(), of_input)
     size = 6 // out_channels
     for n, point in enumerate(points):
-        t = layers(model.trunk, point, of_place)
+        t = layers(model.decoder.trunk, point, of_place)
         for c in range(out_channels):
             block = slice(c * size, (c + 1) * size)
-            expected = float(model.bias[c])
+            expected = float(model.decoder.bias[c])
             for j in range(num_summed):
                 k = 4 - num_summed + j
                 product = float(np.sum(t[k][block] * b[k][block]))
-                expected += float(model.scales[j, c]) * product / num_summed
+                expected += float(model.decoder.scales[j, c]) * product / num_summed
             assert out[c, n] == pytest.approx(expected, rel=1e-12)
 
 
@@ -92,7 +94,7 @@ def test_published_number_of_parameters(depth, summed, published, getkey):
     model = eqx.filter_eval_shape(
         lambda key: MultiONet(2, 1, 1, 100, depth, summed, key=key), getkey()
     )
-    decoder = (model.trunk, model.branch, model.scales, model.bias)
+    decoder = model.decoder
     assert sum(leaf.size for leaf in jax.tree.leaves(decoder)) == published
 
 
@@ -108,8 +110,10 @@ def test_starts_as_the_zero_function(getkey):
     value, gradient = error(model)
     assert value == 1
     # What learns first is what the product is multiplied with.
-    assert jnp.all(gradient.scales != 0) and jnp.all(gradient.bias != 0)
-    others = jax.tree.leaves((gradient.trunk, gradient.branch, gradient.encode))
+    assert jnp.all(gradient.decoder.scales != 0) and jnp.all(gradient.decoder.bias != 0)
+    others = jax.tree.leaves(
+        (gradient.decoder.trunk, gradient.decoder.branch, gradient.encode)
+    )
     assert all(jnp.all(leaf == 0) for leaf in others)
 
 

@@ -38,6 +38,11 @@ from ._mgno_level import (
 from ._mgno_stepper import MgNOStepper as MgNOStepper
 from ._multigrid_operator import MultigridOperator as MultigridOperator
 from ._multionet import MultiONet as MultiONet
+from ._multionet_decoder import (
+    AbstractDecoder as AbstractDecoder,
+    MultiONetDecoder as MultiONetDecoder,
+    SequenceDecoder as SequenceDecoder,
+)
 from ._normalisation import (
     AbstractNormalisation as AbstractNormalisation,
     ChannelNormalisation as ChannelNormalisation,

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 from .._serialisation import register
 from ..grids import Dirichlet
 from ..grids._boundary import AbstractBoundary, BoundaryPair, Periodic
-from ._affine import Affine, SiLUIdentity, TanhSin
+from ._affine import SiLUIdentity, TanhSin
 from ._encoders import AbstractEncoder, ConvolutionalEncoder, Encoded
+from ._multionet_decoder import MultiONetDecoder, check_axes
 from ._sample import check_channels, check_counts, floating, grid_of, numeric_boundary
 
 Activation = Callable[[Array], Array]
@@ -83,10 +84,7 @@ class MultiONet(eqx.Module):
     """
 
     encode: Encoded
-    trunk: tuple[Affine, ...]
-    branch: tuple[Affine, ...]
-    scales: Float[Array, "summed out_channels"]
-    bias: Float[Array, " out_channels"]
+    decoder: MultiONetDecoder
     ndim: int = eqx.field(static=True)
     in_channels: int = eqx.field(static=True)
     out_channels: int = eqx.field(static=True)
@@ -111,19 +109,8 @@ class MultiONet(eqx.Module):
         *,
         key: PRNGKeyArray,
     ):
-        check_counts(in_channels=in_channels, out_channels=out_channels, width=width)
-        if ndim not in (1, 2, 3):
-            raise ValueError(f"ndim: expected 1, 2 or 3, got {ndim!r}.")
-        if width % out_channels:
-            raise ValueError(
-                f"width: expected a multiple of out_channels ({out_channels}), since "
-                f"each channel has a block of the layers' entries, got {width}."
-            )
-        if not 1 <= num_summed_layers < depth:
-            raise ValueError(
-                f"num_summed_layers: expected 1 to depth − 1 = {depth - 1}, since the "
-                f"first layers are not summed, got {num_summed_layers}."
-            )
+        check_counts(in_channels=in_channels)
+        check_axes(ndim)
         self.ndim = ndim
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -133,15 +120,25 @@ class MultiONet(eqx.Module):
         self.boundary = numeric_boundary(boundary, ndim)
         self.encoder = encoder
         self.activations = tuple(activations)  # pyright: ignore[reportAttributeAccessIssue]
-        encoder_key, trunk_key, branch_key = jr.split(key, 3)
+        encoder_key, decoder_key = jr.split(key)
         self.encode, latent_dim = encoder.build(
             in_channels, self.boundary, key=encoder_key
         )
-        places = ndim + sum(isinstance(low, Periodic) for low, _ in self.boundary)
-        self.trunk = _layers(places, width, depth, trunk_key)
-        self.branch = _layers(latent_dim, width, depth, branch_key)
-        self.scales = jnp.zeros((num_summed_layers, out_channels))
-        self.bias = jnp.zeros(out_channels)
+        self.decoder = MultiONetDecoder(
+            ndim,
+            latent_dim,
+            out_channels,
+            width,
+            depth,
+            num_summed_layers,
+            self.activations,
+            tuple(
+                axis
+                for axis, (low, _) in enumerate(self.boundary)
+                if isinstance(low, Periodic)
+            ),
+            key=decoder_key,
+        )
 
     def __call__(
         self, x: Shaped[Array | np.ndarray, "in_channels *space"]
@@ -185,45 +182,9 @@ class MultiONet(eqx.Module):
         - `latent`: β, what `encode` made of a field.
         - `points`: positions in the unit box, shape `(num, ndim)`, in β's dtype.
         """
-        if points.ndim != 2 or points.shape[1] != self.ndim:
-            raise ValueError(
-                f"points: expected shape (num, {self.ndim}), got {points.shape}."
-            )
-        of_place, of_input = self.activations
-        t, b = self._place(points), latent
-        total, first = 0.0, self.depth - self.num_summed_layers
-        for k, (trunk, branch) in enumerate(zip(self.trunk, self.branch, strict=True)):
-            t, b = of_place(trunk(t)), of_input(branch(b))
-            if k >= first:
-                scaled = b.reshape(self.out_channels, -1)
-                scaled = scaled * self.scales[k - first, :, None].astype(b.dtype)
-                blocks = t.reshape(t.shape[0], self.out_channels, -1)
-                total = total + jnp.einsum("noc,oc->on", blocks, scaled)
-        bias = self.bias.astype(latent.dtype)[:, None]
-        return total / self.num_summed_layers + bias
+        return self.decoder(latent, points)
 
     def _checked(self, x: Array | np.ndarray) -> Array:
         x = floating(x)
         check_channels(x, self.ndim, self.in_channels)
         return x
-
-    def _place(self, points: Array) -> Array:
-        """What the trunk sees: x, or cos and sin of it along periodic axes."""
-        columns = []
-        for axis, (low, _) in enumerate(self.boundary):
-            x = points[:, axis]
-            if isinstance(low, Periodic):
-                columns += [jnp.cos(2 * np.pi * x), jnp.sin(2 * np.pi * x)]
-            else:
-                columns.append(x)
-        return jnp.stack(columns, -1)
-
-
-def _layers(
-    in_size: int, width: int, depth: int, key: PRNGKeyArray
-) -> tuple[Affine, ...]:
-    sizes = (in_size, *(width,) * (depth - 1))
-    return tuple(
-        Affine(size, width, key=layer_key)
-        for size, layer_key in zip(sizes, jr.split(key, depth), strict=True)
-    )
