@@ -16,9 +16,11 @@ from ._d4_averaged import D4Averaged as D4Averaged
 from ._depthwise_spectral import (
     DepthwiseSpectralConvolution as DepthwiseSpectralConvolution,
 )
+from ._dgno import DGNO as DGNO
 from ._encoders import (
     AbstractEncoder as AbstractEncoder,
     ConvolutionalEncoder as ConvolutionalEncoder,
+    DenseEncoder as DenseEncoder,
     FlattenedField as FlattenedField,
 )
 from ._fno import (
@@ -27,6 +29,11 @@ from ._fno import (
     NoCoordinates as NoCoordinates,
     NodeCoordinates as NodeCoordinates,
     SpectralConvolution as SpectralConvolution,
+)
+from ._latents import (
+    AbstractLatent as AbstractLatent,
+    BoxLatent as BoxLatent,
+    GaussianLatent as GaussianLatent,
 )
 from ._layer_norms import LayerNormMultigridOperator as LayerNormMultigridOperator
 from ._mgno import MgNO as MgNO
@@ -50,8 +57,15 @@ from ._normalisation import (
     SpaceNormalisation as SpaceNormalisation,
 )
 from ._normalised import Normalised as Normalised, normalised as normalised
+from ._precisions import (
+    AbstractPrecision as AbstractPrecision,
+    AnnealedPrecision as AnnealedPrecision,
+    FixedPrecision as FixedPrecision,
+    LearnedPrecision as LearnedPrecision,
+)
 from ._rollout import Rollout as Rollout, TemporalBundle as TemporalBundle
 from ._stable_fno import StableFNO as StableFNO
 from ._transferred import Transferred as Transferred
 from ._unet import UNet as UNet
+from ._virtual_observables import VirtualObservables as VirtualObservables
 from ._widening_mgno import WideningMgNO as WideningMgNO

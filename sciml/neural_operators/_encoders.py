@@ -102,6 +102,58 @@ class FlattenedField(AbstractEncoder):
         return FlatField(self.num_points), size
 
 
+class DenseFeatures(eqx.Module):
+    """Affine layers on the flattened field; silu after each."""
+
+    flat: FlatField
+    layers: tuple[Affine, ...]
+
+    def __call__(self, x: Float[Array, "in_channels *space"]) -> Float[Array, " size"]:
+        """The vector."""
+        u = self.flat(x)
+        for layer in self.layers:
+            u = jax.nn.silu(layer(u))
+        return u
+
+
+@register
+class DenseEncoder(AbstractEncoder):
+    """Affine layers on all values of the field, those of `FlattenedField`.
+
+        u ← silu(W⁰ (values) + b⁰),   u ← silu(W^k u + b^k)
+
+    The shortest way from a field to a vector for small grids; it knows nothing of
+    which nodes are neighbours.
+
+    **Arguments:**
+
+    - `num_points`: nodes per axis of the grid that the model is for.
+    - `widths`: lengths of the layers' outputs. Default (256, 128).
+    """
+
+    num_points: tuple[int, ...]
+    widths: tuple[int, ...]
+
+    def __init__(self, num_points: Sequence[int], widths: Sequence[int] = (256, 128)):
+        self.num_points = FlattenedField(num_points).num_points
+        self.widths = tuple(int(width) for width in widths)
+        if not self.widths or min(self.widths) < 1:
+            raise ValueError(f"widths: expected positive numbers, got {widths!r}.")
+
+    def build(self, in_channels, boundary, *, key) -> tuple[DenseFeatures, int]:
+        """The layers, and the last one's width."""
+        flat, size = FlattenedField(self.num_points).build(
+            in_channels, boundary, key=key
+        )
+        sizes = (size, *self.widths)
+        keys = jr.split(key, len(self.widths))
+        layers = tuple(
+            Affine(before, after, key=layer_key)
+            for before, after, layer_key in zip(sizes, self.widths, keys, strict=False)
+        )
+        return DenseFeatures(flat, layers), self.widths[-1]
+
+
 @register
 class ConvolutionalEncoder(AbstractEncoder):
     """Convolutions of stride 2, means over a few boxes, and an affine layer.

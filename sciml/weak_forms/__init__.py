@@ -5,5 +5,16 @@ from ._ball_quadrature import (
     GaussBall as GaussBall,
     MeshBall as MeshBall,
 )
+from ._coefficients import (
+    AbstractCoefficient as AbstractCoefficient,
+    SmoothCoefficient as SmoothCoefficient,
+    TwoPhaseCoefficient as TwoPhaseCoefficient,
+)
+from ._diffusion import (
+    MixedDiffusion as MixedDiffusion,
+    PlainDiffusion as PlainDiffusion,
+)
+from ._equilibrated import EquilibratedDiffusion as EquilibratedDiffusion
 from ._particles import Particles as Particles, latin_hypercube as latin_hypercube
+from ._weak_form import AbstractWeakForm as AbstractWeakForm
 from ._wendland import Wendland as Wendland

@@ -1,0 +1,229 @@
+"""DGNO: a latent vector from which coefficient and solution are decoded alike."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+
+from .._serialisation import register
+from ..weak_forms import AbstractWeakForm
+from ._affine import Affine, SiLUIdentity, SiLUSin
+from ._encoders import AbstractEncoder, DenseEncoder, Encoded
+from ._latents import AbstractLatent, BoxLatent
+from ._multionet_decoder import MultiONetDecoder
+from ._sample import check_channels, floating
+
+
+@register
+class DGNO(eqx.Module):
+    """The deep generative neural operator: β ↦ a and β ↦ u, learned without solutions.
+
+        β ~ q(β | a)               encoder, of a coefficient's nodal values
+        a(x) ~ p(a | β)            one decoder
+        u(x; β), fluxes, …         one for each field of the weak form
+
+    Coefficient and solution come from the same vector. Trained by `VirtualObservables`
+    on coefficients alone, it is a surrogate (a ↦ β ↦ u, called with a) and, because β
+    is all that one has to look for, a way back from a few values of u to a, also where
+    a jumps (`sciml.inverse`).
+
+    Decoders are `MultiONetDecoder`s. It maps one sample and is batched by `jax.vmap`;
+    parameters follow the dtype of the input.
+
+    **Arguments:**
+
+    - `weak_form`: the equation; says which fields there are and what their boundary
+        conditions are.
+    - `latent_dim`: length of β. Default 128.
+    - `width`, `depth`, `num_summed_layers`: of the decoders of the weak form's fields.
+        Default 100, 5 and 4, with `TanhSin` and `SiLUIdentity`.
+    - `coefficient_width`: of the coefficient's decoder, with `SiLUSin` and
+        `SiLUIdentity`. Default 128 (256 as published, for twice its time).
+    - `encoder`: default `DenseEncoder(grid.num_points)`.
+    - `latent`: `BoxLatent()` (default), as in the published code, or
+        `GaussianLatent()`, as in the paper's text.
+    - `key`: draws the parameters.
+
+    **Raises:** `ValueError` for arguments out of range, and fields that do not fit.
+
+    !!! example
+
+        ```python
+        grid = sciml.grids.Grid((29, 29))
+        kind = sciml.weak_forms.TwoPhaseCoefficient(5.0, 10.0)
+        form = sciml.weak_forms.EquilibratedDiffusion(grid, kind, source=10.0)
+        model = sciml.neural_operators.DGNO(form, latent_dim=32, key=jr.key(0))
+        a = jnp.full((1, 29, 29), 5.0)
+        model(a).shape  # (1, 29, 29)
+        model.at(a, jnp.array([[0.5, 0.5]])).shape  # (1, 1)
+        ```
+
+    Source: Zang & Koutsourelakis, *DGenNO: a novel physics-aware neural operator*,
+    J. Comput. Phys. 538 (2025) 114137.
+    """
+
+    encode: Encoded
+    head: Affine
+    decoders: dict[str, MultiONetDecoder]
+    coefficient_decoder: MultiONetDecoder
+    weak_form: AbstractWeakForm
+    latent_dim: int = eqx.field(static=True)
+    width: int = eqx.field(static=True)
+    depth: int = eqx.field(static=True)
+    num_summed_layers: int = eqx.field(static=True)
+    coefficient_width: int = eqx.field(static=True)
+    encoder: AbstractEncoder | None = eqx.field(static=True)
+    latent: AbstractLatent = eqx.field(static=True)
+
+    def __init__(
+        self,
+        weak_form: AbstractWeakForm,
+        latent_dim: int = 128,
+        width: int = 100,
+        depth: int = 5,
+        num_summed_layers: int = 4,
+        coefficient_width: int = 128,
+        encoder: AbstractEncoder | None = None,
+        latent: AbstractLatent = BoxLatent(),  # noqa: B008
+        *,
+        key: PRNGKeyArray,
+    ):
+        self.weak_form = weak_form
+        self.latent_dim = latent_dim
+        self.width, self.depth = width, depth
+        self.num_summed_layers = num_summed_layers
+        self.coefficient_width = coefficient_width
+        self.encoder, self.latent = encoder, latent
+        grid, outputs = weak_form.grid, weak_form.outputs
+        encoder_key, head_key, *keys = jr.split(key, 3 + len(outputs))
+        built = DenseEncoder(grid.num_points) if encoder is None else encoder
+        self.encode, size = built.build(1, grid.boundary, key=encoder_key)
+        self.head = Affine(size, latent.num_raw(latent_dim), key=head_key)
+        layers = (depth, num_summed_layers)
+        self.decoders = {
+            name: MultiONetDecoder(
+                grid.ndim, latent_dim, channels, width, *layers, key=field_key
+            )
+            for (name, channels), field_key in zip(
+                outputs.items(), keys[1:], strict=True
+            )
+        }
+        self.coefficient_decoder = MultiONetDecoder(
+            grid.ndim,
+            latent_dim,
+            1,
+            coefficient_width,
+            *layers,
+            (SiLUSin(), SiLUIdentity()),
+            key=keys[0],
+        )
+
+    def __call__(
+        self, x: Shaped[Array | np.ndarray, "1 *space"]
+    ) -> Float[Array, "channels *space"]:
+        """u at the nodes of the grid, for a coefficient given there.
+
+        **Arguments:**
+
+        - `x`: the coefficient, shape `(1, *grid.shape)`.
+        """
+        x = self._checked(x)
+        points = jnp.asarray(nodes_of(self.weak_form), x.dtype)
+        u = self.solution(self.latent.mean(self.raw_latent(x)), points)
+        return u.reshape(-1, *self.weak_form.grid.shape)
+
+    def at(
+        self,
+        x: Shaped[Array | np.ndarray, "1 *space"],
+        points: Shaped[Array | np.ndarray, "num ndim"],
+    ) -> Float[Array, "channels num"]:
+        """u at any points of the domain, for a coefficient at the nodes.
+
+        **Arguments:**
+
+        - `x`: the coefficient, shape `(1, *grid.shape)`.
+        - `points`: shape `(num, ndim)`, in the coordinates of the grid.
+        """
+        x = self._checked(x)
+        latent = self.latent.mean(self.raw_latent(x))
+        return self.solution(latent, jnp.asarray(points).astype(x.dtype))
+
+    def raw_latent(self, x: Float[Array, "..."]) -> Float[Array, " raw"]:
+        """What the encoder makes of a coefficient: the numbers that `latent` reads."""
+        normalised = self.weak_form.coefficient.normalised(x)
+        return self.head(self.encode(normalised))
+
+    def solution(
+        self, latent: Float[Array, " latent"], points: Float[Array, "num ndim"]
+    ) -> Float[Array, "channels num"]:
+        """u(x; β), with the boundary conditions.
+
+        **Arguments:**
+
+        - `latent`: β.
+        - `points`: in the coordinates of the grid.
+        """
+        return self.weak_form.solution(self.fields(latent), points)[0]
+
+    def coefficient(
+        self, latent: Float[Array, " latent"], points: Float[Array, "num ndim"]
+    ) -> Float[Array, " num"]:
+        """The mean of p(a | β) at points.
+
+        **Arguments:** as of `solution`.
+        """
+        raw = self.raw_coefficient(latent, points)
+        return self.weak_form.coefficient.value(raw)
+
+    def raw_coefficient(
+        self, latent: Float[Array, " latent"], points: Float[Array, "num ndim"]
+    ) -> Float[Array, " num"]:
+        """What is decoded for the coefficient: the log odds of a phase, or a logarithm.
+
+        **Arguments:** as of `solution`.
+        """
+        return self.coefficient_decoder(latent, self._unit(points))[0]
+
+    def fields(self, latent: Float[Array, " latent"]) -> Callable[[str, Array], Any]:
+        """The raw fields of a weak form and their gradients, as its methods take them.
+
+        **Arguments:**
+
+        - `latent`: β.
+        """
+        extent = self.weak_form.grid.extent
+
+        def field(name: str, points: Array) -> tuple[Array, Array]:
+            decoder = self.decoders[name]
+            value, slope = decoder.values_and_gradients(latent, self._unit(points))
+            return value, slope / jnp.asarray(extent, slope.dtype)[None, None]
+
+        return field
+
+    def _unit(self, points: Array) -> Array:
+        """In the unit box, which trunks are made for."""
+        grid = self.weak_form.grid
+        origin, extent = (
+            jnp.asarray(k, points.dtype)[None] for k in (grid.origin, grid.extent)
+        )
+        return (points - origin) / extent
+
+    def _checked(self, x: Array | np.ndarray) -> Array:
+        x = floating(x)
+        grid = self.weak_form.grid
+        check_channels(x, grid.ndim, 1)
+        if x.shape[1:] != grid.shape:
+            raise ValueError(
+                f"x: expected a coefficient on the weak form's grid, shape "
+                f"{(1, *grid.shape)}, got {x.shape}."
+            )
+        return x
+
+
+def nodes_of(weak_form: AbstractWeakForm) -> Float[np.ndarray, "nodes ndim"]:
+    """The nodes of its grid."""
+    return np.stack([axis.reshape(-1) for axis in weak_form.grid.mesh()], -1)

@@ -1,0 +1,169 @@
+"""Coefficients that are known at nodes, and how likely a decoded one is."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._serialisation import register
+from ..grids import Grid
+
+
+class AbstractCoefficient(eqx.Module):
+    """What a coefficient's values are like.
+
+    A model decodes a raw field for it, which `value` turns into values of a, and which
+    `misfit` compares with a known a.
+    """
+
+    @abc.abstractmethod
+    def normalised(self, values: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The values in a range of about −1 to 1, for an encoder."""
+
+    @abc.abstractmethod
+    def between(
+        self,
+        field: Float[Array, "..."],
+        grid: Grid,
+        points: Float[Array, "num ndim"],
+    ) -> Float[Array, " num"]:
+        """A nodal field at points of the grid's box."""
+
+    @abc.abstractmethod
+    def value(self, raw: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The coefficient that is expected, given what was decoded."""
+
+    @abc.abstractmethod
+    def misfit(
+        self, raw: Float[Array, "..."], values: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """−log p(values | raw) at each place, up to a constant."""
+
+
+@register
+class TwoPhaseCoefficient(AbstractCoefficient):
+    """a is `low` or `high`, in the cell around each node.
+
+        p = p(a = high) = σ(raw),   −log p(a) = log(1 + exp(∓raw))
+        E a = low + (high − low) p
+
+    **Arguments:**
+
+    - `low`, `high`: the two values, 0 < low < high.
+
+    **Raises:** `ValueError` for other numbers.
+
+    !!! example
+
+        ```python
+        kind = sciml.weak_forms.TwoPhaseCoefficient(5.0, 10.0)
+        kind.value(jnp.zeros(3))  # 7.5
+        ```
+    """
+
+    low: float = eqx.field(static=True)
+    high: float = eqx.field(static=True)
+
+    def __check_init__(self):
+        if not 0 < self.low < self.high < float("inf"):
+            raise ValueError(
+                f"low, high: expected 0 < low < high, got {self.low} and {self.high}."
+            )
+
+    def normalised(self, values):
+        """−1 for `low`, 1 for `high`."""
+        middle = (self.low + self.high) / 2
+        return (values - middle) / ((self.high - self.low) / 2)
+
+    def between(self, field, grid, points):
+        """The value of the nearest node."""
+        return nearest(field, grid, points)
+
+    def value(self, raw):
+        """E a."""
+        return self.low + (self.high - self.low) * jax.nn.sigmoid(raw)
+
+    def misfit(self, raw, values):
+        """The cross-entropy; for values in between, of their mixture."""
+        high = (values - self.low) / (self.high - self.low)
+        return jax.nn.softplus(raw) - high * raw
+
+
+@register
+class SmoothCoefficient(AbstractCoefficient):
+    """a varies smoothly: log a is decoded, with an error of known size.
+
+        a = centre exp(spread raw)
+        −log p(a) = (log(a/centre) − spread raw)² / (2 std²)
+
+    **Arguments:**
+
+    - `centre`, `spread`: the geometric mean of a, and the standard deviation of log a,
+        about: so that raw fields are of size 1. Default 1 and 1.
+    - `std`: of log a given the latent vector. Default 0.1.
+
+    **Raises:** `ValueError` for numbers that are not positive.
+
+    !!! example
+
+        ```python
+        kind = sciml.weak_forms.SmoothCoefficient(centre=2.0, spread=0.5)
+        ```
+    """
+
+    centre: float = eqx.field(static=True, default=1.0)
+    spread: float = eqx.field(static=True, default=1.0)
+    std: float = eqx.field(static=True, default=0.1)
+
+    def __check_init__(self):
+        for name in ("centre", "spread", "std"):
+            number = getattr(self, name)
+            if not 0 < number < float("inf"):
+                raise ValueError(f"{name}: expected a positive number, got {number}.")
+
+    def normalised(self, values):
+        """(log a − log centre)/spread."""
+        return jnp.log(values / self.centre) / self.spread
+
+    def between(self, field, grid, points):
+        """Linear between the nodes, along each axis; constant beyond the last."""
+        return multilinear(field, grid, points)
+
+    def value(self, raw):
+        """The a of the decoded logarithm."""
+        return self.centre * jnp.exp(self.spread * raw)
+
+    def misfit(self, raw, values):
+        """That of a normal distribution of log a."""
+        error = jnp.log(values / self.centre) - self.spread * raw
+        return 0.5 * (error / self.std) ** 2
+
+
+def nearest(
+    field: Float[Array, "..."], grid: Grid, points: Float[Array, "num ndim"]
+) -> Float[Array, " num"]:
+    """The values of the nodes that are nearest to points."""
+    index = []
+    for axis, places in enumerate(_in_nodes(grid, points)):
+        last = grid.num_points[axis] - 1
+        index.append(jnp.clip(jnp.rint(places), 0, last).astype(jnp.int32))
+    return field[tuple(index)]
+
+
+def multilinear(
+    field: Float[Array, "..."], grid: Grid, points: Float[Array, "num ndim"]
+) -> Float[Array, " num"]:
+    """Interpolated along each axis, with the outermost nodes' values beyond them."""
+    places = jnp.stack(_in_nodes(grid, points))
+    return jax.scipy.ndimage.map_coordinates(field, list(places), 1, mode="nearest")
+
+
+def _in_nodes(grid: Grid, points: Array) -> list[Array]:
+    """Coordinates in units of nodes, 0 being the first stored one."""
+    found = []
+    for axis in range(grid.ndim):
+        first = float(grid.coordinates(axis)[0])
+        found.append((points[:, axis] - first) / grid.spacing[axis])
+    return found

@@ -1,0 +1,62 @@
+"""What is asked of fields in place of the equation at every point."""
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..grids import Grid
+from ._coefficients import AbstractCoefficient
+
+# A field by name, at points (num, ndim): values (channels, num) and gradients.
+Fields = Callable[[str, Array], tuple[Array, Array]]
+
+
+class AbstractWeakForm(eqx.Module):
+    """An equation as numbers that vanish for its solution.
+
+    It says which fields a model has to supply, draws the points where they are needed,
+    and makes residuals of them. A model's raw fields obey no boundary condition;
+    `solution` makes one that does, exactly.
+
+    - `grid`: where coefficients are given and solutions are asked for; its box is the
+        domain.
+    - `coefficient`: of what kind they are.
+    """
+
+    grid: eqx.AbstractVar[Grid]
+    coefficient: eqx.AbstractVar[AbstractCoefficient]
+
+    @property
+    @abc.abstractmethod
+    def outputs(self) -> Mapping[str, int]:
+        """The fields that are needed, and the number of their channels."""
+
+    @abc.abstractmethod
+    def draw(self, *, key: PRNGKeyArray) -> Any:
+        """Random points, or test functions, for one evaluation of `residuals`."""
+
+    @abc.abstractmethod
+    def residuals(
+        self,
+        fields: Fields,
+        coefficient: Callable[[Array], Array],
+        where: Any,
+    ) -> dict[str, Float[Array, " observables"]]:
+        """Numbers without unit that vanish for the exact fields, by kind.
+
+        **Arguments:**
+
+        - `fields`: `fields(name, points)` gives raw values `(channels, num)` and
+            gradients `(channels, num, ndim)`, by the coordinates of the grid.
+        - `coefficient`: `coefficient(points)` gives its values `(num,)`.
+        - `where`: what `draw` gave.
+        """
+
+    @abc.abstractmethod
+    def solution(
+        self, fields: Fields, points: Float[Array, "num ndim"]
+    ) -> tuple[Float[Array, "channels num"], Float[Array, "channels num ndim"]]:
+        """u and its gradient, with the boundary conditions."""
