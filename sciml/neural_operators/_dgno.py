@@ -14,7 +14,7 @@ from ..weak_forms import AbstractWeakForm
 from ._affine import Affine, SiLUIdentity, SiLUSin
 from ._encoders import AbstractEncoder, DenseEncoder, Encoded
 from ._latents import AbstractLatent, BoxLatent
-from ._multionet_decoder import MultiONetDecoder
+from ._multionet_decoder import MultiONetDecoder, check_place
 from ._sample import check_channels, floating
 
 
@@ -148,9 +148,10 @@ class DGNO(eqx.Module):
         - `x`: the coefficient, shape `(1, *grid.shape)`.
         - `points`: shape `(num, ndim)`, in the coordinates of the grid.
         """
-        x = self._checked(x)
+        x, points = self._checked(x), jnp.asarray(points)
+        check_place(points, self.weak_form.grid.ndim)
         latent = self.latent.mean(self.raw_latent(x))
-        return self.solution(latent, jnp.asarray(points).astype(x.dtype))
+        return self.solution(latent, points.astype(x.dtype))
 
     def raw_latent(self, x: Float[Array, "..."]) -> Float[Array, " raw"]:
         """What the encoder makes of a coefficient: the numbers that `latent` reads."""
@@ -199,7 +200,8 @@ class DGNO(eqx.Module):
 
         def field(name: str, points: Array) -> tuple[Array, Array]:
             decoder = self.decoders[name]
-            value, slope = decoder.values_and_gradients(latent, self._unit(points))
+            places = self._unit(points.astype(latent.dtype))
+            value, slope = decoder.values_and_gradients(latent, places)
             return value, slope / jnp.asarray(extent, slope.dtype)[None, None]
 
         return field

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def check_positive(name: str, number: float) -> None:
+def check_positive(name: str, number: float | int) -> None:
     """**Raises:** `ValueError` unless it is positive and finite."""
     if not 0 < number < float("inf"):
         raise ValueError(f"{name}: expected a positive number, got {number!r}.")
@@ -46,7 +46,7 @@ class FixedPrecision(AbstractPrecision):
 
     def misfit(self, residuals):
         """weight · mean r²."""
-        return self.weight * jnp.mean(residuals**2)
+        return jnp.asarray(self.weight, residuals.dtype) * jnp.mean(residuals**2)
 
 
 class AnnealedPrecision(AbstractPrecision):

@@ -38,7 +38,7 @@ class PlainDiffusion(AbstractWeakForm):
     - `radius`: of their balls, in the units of the grid. Default 0.1. What rounding
         makes of a residual is about ε |a∇u|/radius: with the published 1e-4 it is 1e-3
         in single precision, where the quadrature's error is below rounding at 0.1.
-    - `quadrature`: default `GaussBall(4, 6)`.
+    - `quadrature`: default `GaussBall()`.
 
     **Raises:** `ValueError` for other boundary conditions, a source of 0, and balls
     that do not fit into the box.
@@ -60,7 +60,7 @@ class PlainDiffusion(AbstractWeakForm):
     source: float = eqx.field(static=True, default=1.0)
     num_particles: int = eqx.field(static=True, default=100)
     radius: float = eqx.field(static=True, default=0.1)
-    quadrature: AbstractBallQuadrature = GaussBall(4, 6)
+    quadrature: AbstractBallQuadrature = GaussBall()
 
     def __check_init__(self):
         _check(self.grid, self.source, self.num_particles)
@@ -95,8 +95,9 @@ class MixedDiffusion(AbstractWeakForm):
         flux       (s − a∇u) / (f L)              at the nodes of all balls
         balance    √w · mean of s·∇v − f v, / f   for each test function v
 
-    with L the longest side. s may be as smooth as a network is, since fluxes do not
-    jump across interfaces to which they are normal; no derivative of s or a is needed.
+    with L the longest side. What has to be continuous, the flux across an interface, is
+    so by itself where s is a network's, and no derivative of s or a is needed. (Along
+    an interface the flux jumps, and s can follow it only as far as it is sharp.)
 
     **Arguments:** as of `PlainDiffusion`, and
 
@@ -119,7 +120,7 @@ class MixedDiffusion(AbstractWeakForm):
     source: float = eqx.field(static=True, default=1.0)
     num_particles: int = eqx.field(static=True, default=100)
     radius: float = eqx.field(static=True, default=0.1)
-    quadrature: AbstractBallQuadrature = GaussBall(4, 6)
+    quadrature: AbstractBallQuadrature = GaussBall()
     balance_weight: float = eqx.field(static=True, default=10.0)
 
     def __check_init__(self):

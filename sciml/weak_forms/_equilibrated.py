@@ -120,6 +120,8 @@ class EquilibratedDiffusion(AbstractWeakForm):
         **Arguments:** as of `residuals`.
         """
         points, weights = _gauss(self.grid)
+        dtype = fields("u", points[:1])[0].dtype
+        points, weights = points.astype(dtype), weights.astype(dtype)
         value, gradient = self.solution(fields, points)
         a = coefficient(points)
         law = self.flux(fields, points) - a[:, None] * gradient[0]
