@@ -5,6 +5,7 @@ from . import (
     data as data,
     evaluation as evaluation,
     grids as grids,
+    inverse as inverse,
     linear as linear,
     neural_odes as neural_odes,
     neural_operators as neural_operators,

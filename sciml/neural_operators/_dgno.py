@@ -206,6 +206,11 @@ class DGNO(eqx.Module):
 
         return field
 
+    @property
+    def nodes(self) -> Float[Array, "nodes ndim"]:
+        """The nodes of the weak form's grid, in the order of a flattened field."""
+        return jnp.asarray(nodes_of(self.weak_form))
+
     def _unit(self, points: Array) -> Array:
         """In the unit box, which trunks are made for."""
         grid = self.weak_form.grid

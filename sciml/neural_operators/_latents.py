@@ -1,6 +1,7 @@
 """What an encoder's numbers say of the latent vector: a slot of DGNO."""
 
 import abc
+import math
 
 import equinox as eqx
 import jax
@@ -32,6 +33,21 @@ class AbstractLatent(eqx.Module):
     def divergence(self, raw: Float[Array, " raw"]) -> Float[Array, ""]:
         """∫ q log(q/p): Kullback and Leibler's, from the prior."""
 
+    @abc.abstractmethod
+    def bounded(self, z: Float[Array, " latent"]) -> Float[Array, " latent"]:
+        """β of numbers that have no bounds."""
+
+    @abc.abstractmethod
+    def unbounded(
+        self, raw: Float[Array, " raw"]
+    ) -> tuple[Float[Array, " latent"], Float[Array, " latent"]]:
+        """Mean and variance of those numbers in q."""
+
+    @property
+    @abc.abstractmethod
+    def unbounded_std(self) -> float:
+        """Their standard deviation in the prior."""
+
 
 @register
 class BoxLatent(AbstractLatent):
@@ -57,6 +73,19 @@ class BoxLatent(AbstractLatent):
     def divergence(self, raw):
         """0."""
         return jnp.zeros((), raw.dtype)
+
+    def bounded(self, z):
+        """tanh(z)."""
+        return jnp.tanh(z)
+
+    def unbounded(self, raw):
+        """raw itself, and 0."""
+        return raw, jnp.zeros_like(raw)
+
+    @property
+    def unbounded_std(self):
+        """That of atanh of a uniform number, π/√12."""
+        return math.pi / math.sqrt(12)
 
 
 @register
@@ -96,3 +125,16 @@ class GaussianLatent(AbstractLatent):
         """½ Σ (μ² + σ² − 1 − log σ²)."""
         mean, log_variance = self.mean(raw), self.log_variance(raw)
         return 0.5 * jnp.sum(mean**2 + jnp.exp(log_variance) - 1 - log_variance)
+
+    def bounded(self, z):
+        """z itself."""
+        return z
+
+    def unbounded(self, raw):
+        """μ and σ²."""
+        return self.mean(raw), jnp.exp(self.log_variance(raw))
+
+    @property
+    def unbounded_std(self):
+        """1."""
+        return 1.0
