@@ -76,5 +76,6 @@ from ._stiff_odes import (
     correct_digits as correct_digits,
 )
 from ._system import AbstractLinearSystem as AbstractLinearSystem
+from ._two_phase_darcy import TwoPhaseDarcy as TwoPhaseDarcy
 from ._unstructured import UnstructuredDiffusion as UnstructuredDiffusion
 from ._van_der_pol import StiffVanDerPol as StiffVanDerPol, VanDerPol as VanDerPol

@@ -43,6 +43,20 @@ class AbstractElliptic(sciml.AbstractLinearProblem):
             A, b, solver, preconditioner=Multigrid(), x0=x0, throw=throw
         )
 
+    def coefficients(self, num_samples: int, *, key: PRNGKeyArray) -> Dataset:
+        """Random coefficients without solutions, those that `dataset` has.
+
+        **Arguments:**
+
+        - `num_samples`: how many.
+        - `key`: sample i depends on `key` and i only.
+
+        **Returns:** a `sciml.data.Dataset` without targets.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples: expected at least 1, got {num_samples}.")
+        return Dataset(np.asarray(_draw(self, key, num_samples)), None, self.grid)
+
     def dataset(
         self,
         num_samples: int,
@@ -111,3 +125,13 @@ def _solve_batch(problem: AbstractElliptic, key, numbers, rtol):
         return field, problem.solve(field, rtol=rtol, throw=False)
 
     return jax.vmap(one)(numbers)
+
+
+@eqx.filter_jit
+def _draw(problem: AbstractElliptic, key, count: int):
+    """(samples, 1, *space); a block at a time, as fields are sums of many modes."""
+
+    def one(number):
+        return problem.sample_coefficient(key=jr.fold_in(key, number))[None]
+
+    return jax.lax.map(one, jnp.arange(count), batch_size=100)

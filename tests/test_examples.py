@@ -297,3 +297,20 @@ def test_divergence_free(capsys):
     assert 0.2 < numbers["incompressible_error"] < 0.35
     assert 0.2 < numbers["plain_error"] < 0.37
     assert "relative divergence" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_dgno_darcy(capsys):
+    numbers = run("dgno_darcy")
+    # 200 media and 120 steps; 1,000 and 1,500 take minutes and give a third of it.
+    assert numbers["error"] < 0.06 < 0.08 < numbers["mean_field"]
+    assert 0.05 < numbers["bound"] < 0.4
+    assert "no solutions" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_dgno_inverse(capsys):
+    numbers = run("dgno_inverse")
+    assert numbers["medium_error"] < 0.26 and numbers["pressure_error"] < 0.06
+    assert numbers["phase_right"] > 0.75 and numbers["coverage"] > 0.5
+    assert "coverage" in capsys.readouterr().out

@@ -171,3 +171,28 @@ def test_coarsen_twice_and_refusals(getkey):
         Dataset(x, None).coarsen()
     # As a program under `jit` never asks: the values stay where they are.
     assert isinstance(data.coarsen().inputs, jax.Array)
+
+
+def test_two_phase_darcy(getkey):
+    """Phases, their share, and two independent discretisations."""
+    problem = problems.TwoPhaseDarcy()
+    key = getkey()
+    drawn = problem.coefficients(400, key=key)
+    assert drawn.inputs.shape == (400, 1, 29, 29) and drawn.targets is None
+    assert set(np.unique(drawn.inputs)) == {5.0, 10.0}
+    assert abs(np.mean(drawn.inputs == 10.0) - 0.47) < 0.03
+    few = problem.dataset(2, key=key)
+    np.testing.assert_array_equal(few.inputs, drawn.inputs[:2])
+    a = jnp.asarray(few.inputs[0, 0])
+    finest = problem.reference(a, 9)
+    off = lambda u: float(jnp.linalg.norm(u - finest) / jnp.linalg.norm(finest))
+    errors = [off(problem.reference(a, refinement)) for refinement in (5, 3)]
+    assert errors[0] < 3e-4 and errors[0] < errors[1] < 2e-3
+    # The grid's own stencils, which take the sides in another way.
+    assert errors[1] < off(jnp.asarray(few.targets[0, 0])) < 5e-3
+    with pytest.raises(ValueError, match="from 3 on"):
+        problem.reference(a, 1)
+    with pytest.raises(ValueError, match="odd"):
+        problem.reference(a, 4)
+    with pytest.raises(ValueError, match="low, high"):
+        problems.TwoPhaseDarcy(low=10.0, high=5.0)

@@ -171,18 +171,21 @@ class LogNormalField(AbstractRandomField):
 
 
 class TwoPhaseField(AbstractRandomField):
-    """`low` where a Gaussian field is negative, `high` where it is not.
+    """`low` where a Gaussian field is below a threshold, `high` where it is not.
 
     **Arguments:**
 
     - `low`, `high`: the two values. Default 1 and 10.
-    - `gaussian`: the field whose sign decides. Default `GaussianField()`, τ = 3;
+    - `gaussian`: the field that decides. Default `GaussianField()`, τ = 3;
         `GaussianField(tau=20.0)` makes many small grains.
+    - `threshold`: in the units of that field. Default 0: as much of one as of the other
+        in the mean.
     """
 
     low: float = eqx.field(static=True, default=1.0)
     high: float = eqx.field(static=True, default=10.0)
     gaussian: AbstractRandomField = GaussianField()
+    threshold: float = eqx.field(static=True, default=0.0)
 
     def sample(
         self, grid: Grid, *, key: PRNGKeyArray, closed: bool = False
@@ -190,7 +193,7 @@ class TwoPhaseField(AbstractRandomField):
         """One field, see `AbstractRandomField.sample`."""
         g = self.gaussian.sample(grid, key=key, closed=closed)
         low, high = jnp.asarray(self.low, g.dtype), jnp.asarray(self.high, g.dtype)
-        return jnp.where(g >= 0, high, low)
+        return jnp.where(g >= self.threshold, high, low)
 
 
 def _synthesise(bases: list[np.ndarray], field: Array) -> Array:
