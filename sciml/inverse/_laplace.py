@@ -31,18 +31,19 @@ class Laplace(AbstractPosteriorMethod):
         observations come from a coefficient of another kind, or have other errors.
     - `num_informed`: tr(I − (JᵀJ)⁻¹), about how many directions of w the observations
         say something of.
-    - `relative_gradient`: ‖Jᵀ rows‖/(‖J‖ ‖rows‖), on which convergence is judged.
+    - `distance_to_optimum`: ‖L⁻¹ Jᵀ rows‖ with L Lᵀ = JᵀJ, how far Gauss and Newton's
+        next step would go, in standard deviations of the posterior. Convergence is
+        judged on it.
     - `num_starts_agreeing`: starts whose optimum is as good as the best, to 1 % or 0.1.
 
     **Arguments:**
 
     - `num_starts`: the prior's mean, and others drawn from the prior. Default 4.
     - `max_steps`: of each search. Default 100.
-    - `rtol`: largest relative gradient of an optimum. Default 1e-4 in single precision
-        and 1e-6 in double.
+    - `atol`: largest distance to the optimum of a success. Default 0.01.
     - `num_draws`: samples for the averages. Default 256.
 
-    **Raises:** `ValueError` for numbers below 1.
+    **Raises:** `ValueError` for numbers below 1, and an `atol` that is not positive.
 
     !!! example
 
@@ -53,7 +54,7 @@ class Laplace(AbstractPosteriorMethod):
 
     num_starts: int = eqx.field(static=True, default=4)
     max_steps: int = eqx.field(static=True, default=100)
-    rtol: float | None = None
+    atol: float = 0.01
     num_draws: int = eqx.field(static=True, default=256)
 
     def __check_init__(self):
@@ -62,6 +63,8 @@ class Laplace(AbstractPosteriorMethod):
                 raise ValueError(
                     f"{name}: expected at least 1, got {getattr(self, name)}."
                 )
+        if not 0 < self.atol < float("inf"):
+            raise ValueError(f"atol: expected a positive number, got {self.atol}.")
 
     def find(self, misfit: Misfit, *, key: PRNGKeyArray) -> Found:
         """The search, and what is around its end."""
@@ -75,11 +78,11 @@ class Laplace(AbstractPosteriorMethod):
         best = jnp.argmin(costs)
         mode, cost = ends[best], costs[best]
         rows, jacobian = misfit.rows(mode), jax.jacrev(misfit.rows)(mode)
-        relative = _relative_gradient(rows, jacobian)
         factor = jnp.linalg.cholesky(jacobian.T @ jacobian)
         spread = lambda columns: jax.scipy.linalg.solve_triangular(
             factor, columns, lower=True
         )
+        distance = jnp.linalg.norm(spread(jacobian.T @ rows))
         # w* + L⁻ᵀ ε has the covariance (L Lᵀ)⁻¹.
         noise = jr.normal(draw_key, (size, self.num_draws), dtype)
         draws = mode[None] + (
@@ -96,7 +99,7 @@ class Laplace(AbstractPosteriorMethod):
             "p_value": probable,
             "out_of_distribution": probable < 1e-3,
             "num_informed": size - jnp.sum(inverse**2),
-            "relative_gradient": relative,
+            "distance_to_optimum": distance,
             "num_starts_agreeing": jnp.sum(agreeing),
         }
         return Found(
@@ -104,7 +107,7 @@ class Laplace(AbstractPosteriorMethod):
             draws,
             mean,
             jnp.sqrt(jnp.sum(moved**2, 0)),
-            self._judged(cost, relative),
+            self._judged(cost, distance),
             stats,
         )
 
@@ -122,18 +125,10 @@ class Laplace(AbstractPosteriorMethod):
             throw=False,
         ).value
 
-    def _judged(self, cost: Array, relative: Array) -> Any:
-        default = 1e-4 if relative.dtype == jnp.float32 else 1e-6
-        limit = default if self.rtol is None else self.rtol
+    def _judged(self, cost: Array, distance: Array) -> Any:
         names: Any = RESULTS
         result = names.where(
-            relative <= limit, names.successful, names.max_steps_reached
+            distance <= self.atol, names.successful, names.max_steps_reached
         )
-        finite = jnp.isfinite(cost) & jnp.isfinite(relative)
+        finite = jnp.isfinite(cost) & jnp.isfinite(distance)
         return names.where(finite, result, names.nonfinite)
-
-
-def _relative_gradient(rows: Array, jacobian: Array) -> Array:
-    gradient = jnp.linalg.norm(jacobian.T @ rows)
-    size = jnp.linalg.norm(jacobian) * jnp.linalg.norm(rows)
-    return gradient / jnp.where(size > 0, size, 1)
