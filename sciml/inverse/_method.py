@@ -14,9 +14,11 @@ from ._prior import LatentPrior
 class Found(eqx.Module):
     """What a method makes of a `Misfit`.
 
+    - `mode`: the most probable w.
     - `draws`: samples of w, in which things that are not nearly linear are averaged.
     - `mean`, `std`: of u at the nodes.
-    - `status`: as in `sciml.linear`; `stats` a dictionary of arrays.
+    - `result`: an item of `sciml.RESULTS`.
+    - `stats`: a dictionary of arrays.
     """
 
     mode: Float[Array, " latent"]

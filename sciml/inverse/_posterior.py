@@ -102,7 +102,8 @@ def posterior(
     The search runs in double precision where JAX has it enabled; fields have the type
     of the observations.
 
-    **Raises:** `ValueError` for points outside of the domain.
+    **Raises:** `ValueError` for points outside of the domain, a prior of another
+    length, and a model of several solution channels.
 
     !!! example
 
@@ -125,6 +126,7 @@ def posterior(
             f"prior: expected one of {model.latent_dim} numbers, the model's "
             f"latent_dim, got {prior.mean.shape[0]}."
         )
+    _check_channels(model)
     # As precise as JAX is: the search is short, and its algebra is not.
     precise = jnp.result_type(float)
     of_values = (observations.points, observations.values, observations.std)
@@ -146,6 +148,17 @@ def posterior(
     if throw:
         answer = found.result.error_if(answer, found.result != RESULTS.successful)
     return answer
+
+
+def _check_channels(model: DGNO) -> None:
+    latent = jax.ShapeDtypeStruct((model.latent_dim,), jnp.float32)
+    place = jax.ShapeDtypeStruct((1, model.weak_form.grid.ndim), jnp.float32)
+    channels = eqx.filter_eval_shape(model.solution, latent, place).shape[0]
+    if channels != 1:
+        raise ValueError(
+            f"model: expected one solution channel, as observations are of one, got "
+            f"{channels}."
+        )
 
 
 @eqx.filter_jit
