@@ -6,6 +6,7 @@ from ._method import (
     Found as Found,
     Misfit as Misfit,
 )
+from ._nuts import NUTS as NUTS
 from ._observations import Observations as Observations
 from ._posterior import (
     Posterior as Posterior,

@@ -13,6 +13,26 @@ from .._result import RESULTS
 from ._method import AbstractPosteriorMethod, Found, Misfit
 
 
+class Mode(eqx.Module):
+    """A most probable w, L with L Lᵀ = JᵀJ there, and how the search ended."""
+
+    place: Float[Array, " latent"]
+    factor: Float[Array, "latent latent"]
+    result: Any
+    stats: dict[str, Array]
+
+    def at(self, y: Float[Array, " latent"]) -> Float[Array, " latent"]:
+        """w* + L⁻ᵀ y: of the covariance (JᵀJ)⁻¹ if y is standard normal."""
+        return self.place + jax.scipy.linalg.solve_triangular(
+            self.factor, y, lower=True, trans="T"
+        )
+
+    def inverse(self) -> Float[Array, "latent latent"]:
+        """L⁻¹."""
+        identity = jnp.eye(len(self.place), dtype=self.place.dtype)
+        return jax.scipy.linalg.solve_triangular(self.factor, identity, lower=True)
+
+
 class Laplace(AbstractPosteriorMethod):
     """p(w | y) ≈ N(w*, (JᵀJ)⁻¹), J being the Jacobian at the most probable w*:
 
@@ -68,48 +88,54 @@ class Laplace(AbstractPosteriorMethod):
 
     def find(self, misfit: Misfit, *, key: PRNGKeyArray) -> Found:
         """The search, and what is around its end."""
+        search_key, draw_key = jr.split(key)
+        found = self.mode(misfit, key=search_key)
+        shape = (self.num_draws, *found.place.shape)
+        noise = jr.normal(draw_key, shape, found.place.dtype)
+        nodes = misfit.nodes()
+        mean, push = jax.linearize(lambda w: misfit.solution(w, nodes), found.place)
+        moved = jax.vmap(push)(found.inverse())
+        return Found(
+            found.place,
+            jax.vmap(found.at)(noise),
+            mean,
+            jnp.sqrt(jnp.sum(moved**2, 0)),
+            found.result,
+            found.stats,
+        )
+
+    def mode(self, misfit: Misfit, *, key: PRNGKeyArray) -> "Mode":
+        """The most probable w, and the factor of JᵀJ there.
+
+        **Arguments:**
+
+        - `misfit`: the sum of squares.
+        - `key`: draws starting points.
+        """
         size, dtype = misfit.model.latent_dim, misfit.values.dtype
-        start_key, draw_key = jr.split(key)
-        others = jr.normal(start_key, (self.num_starts - 1, size), dtype)
+        others = jr.normal(key, (self.num_starts - 1, size), dtype)
         starts = jnp.concatenate([jnp.zeros((1, size), dtype), others])
         ends = jax.lax.map(lambda start: self._search(misfit, start), starts)
         costs = jax.vmap(lambda w: 0.5 * jnp.sum(misfit.rows(w) ** 2))(ends)
         costs = jnp.where(jnp.isfinite(costs), costs, jnp.inf)
         best = jnp.argmin(costs)
-        mode, cost = ends[best], costs[best]
-        rows, jacobian = misfit.rows(mode), jax.jacrev(misfit.rows)(mode)
+        place, cost = ends[best], costs[best]
+        rows, jacobian = misfit.rows(place), jax.jacrev(misfit.rows)(place)
         factor = jnp.linalg.cholesky(jacobian.T @ jacobian)
-        spread = lambda columns: jax.scipy.linalg.solve_triangular(
-            factor, columns, lower=True
-        )
-        distance = jnp.linalg.norm(spread(jacobian.T @ rows))
-        # w* + L⁻ᵀ ε has the covariance (L Lᵀ)⁻¹.
-        noise = jr.normal(draw_key, (size, self.num_draws), dtype)
-        draws = mode[None] + (
-            jax.scipy.linalg.solve_triangular(factor, noise, lower=True, trans="T").T
-        )
-        nodes = misfit.nodes()
-        mean, push = jax.linearize(lambda w: misfit.solution(w, nodes), mode)
-        inverse = spread(jnp.eye(size, dtype=dtype))
-        moved = jax.vmap(push)(inverse)
+        step = jax.scipy.linalg.solve_triangular(factor, jacobian.T @ rows, lower=True)
+        distance = jnp.linalg.norm(step)
         agreeing = costs <= cost + jnp.maximum(0.01 * cost, 0.1)
         probable = jax.scipy.stats.chi2.sf(2 * cost, len(misfit.values))
+        found = Mode(place, factor, self._judged(cost, distance), {})
         stats = {
             "misfit": cost,
             "p_value": probable,
             "out_of_distribution": probable < 1e-3,
-            "num_informed": size - jnp.sum(inverse**2),
+            "num_informed": size - jnp.sum(found.inverse() ** 2),
             "distance_to_optimum": distance,
             "num_starts_agreeing": jnp.sum(agreeing),
         }
-        return Found(
-            mode,
-            draws,
-            mean,
-            jnp.sqrt(jnp.sum(moved**2, 0)),
-            self._judged(cost, distance),
-            stats,
-        )
+        return Mode(place, factor, found.result, stats)
 
     def _search(
         self, misfit: Misfit, start: Float[Array, " latent"]
