@@ -21,6 +21,7 @@ from ._elasticity import LinearElasticity
 from ._finite_elements import AbstractFiniteElements
 from ._implicit_steps import HeatStep, PressureStep
 from ._poisson import Poisson
+from ._two_phase_darcy import TwoPhaseDarcy
 from ._unstructured import UnstructuredDiffusion
 
 # Name, constructor, what is fixed, one line for people.
@@ -91,6 +92,11 @@ _PROBLEMS: dict[str, tuple[Callable[..., AbstractElliptic], dict[str, Any], str]
             "extent": 2.0,
         },
         "MgNO's multiscale Darcy flow: a oscillates on six scales",
+    ),
+    "darcy-two-phase": (
+        TwoPhaseDarcy,
+        {"num_points": (29, 29)},
+        "−∇·(a∇u) = 10, a ∈ {5, 10} on 29 × 29 nodes: DGNO's benchmark",
     ),
     "heat-step": (
         HeatStep,
@@ -170,7 +176,8 @@ def get_problem(
     if contrast is not None:
         if make in (Poisson, AnisotropicDiffusion, HeatStep, PressureStep):
             raise ValueError(f"contrast: {name!r} has a constant coefficient.")
-        if isinstance(arguments.get("coefficient"), AbstractRandomField):
+        own = isinstance(arguments.get("coefficient"), AbstractRandomField)
+        if own or make is TwoPhaseDarcy:
             raise ValueError(f"contrast: the coefficient of {name!r} has its own.")
         arguments["contrast"] = contrast
     return make(**arguments)
