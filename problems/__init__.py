@@ -7,6 +7,7 @@ from ._advection import Advection as Advection
 from ._allen_cahn import AllenCahn as AllenCahn
 from ._anisotropic import AnisotropicDiffusion as AnisotropicDiffusion
 from ._burgers import Burgers as Burgers
+from ._continuous_darcy import ContinuousDarcy as ContinuousDarcy
 from ._diffusion import Darcy as Darcy, Diffusion as Diffusion
 from ._diffusion_family import (
     AbstractDiffusion as AbstractDiffusion,

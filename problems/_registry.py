@@ -14,6 +14,7 @@ from sciml.grids import (
 )
 
 from ._anisotropic import AnisotropicDiffusion
+from ._continuous_darcy import ContinuousDarcy
 from ._diffusion import Darcy, Diffusion
 from ._diffusion_family import AbstractElliptic
 from ._disc_heat import DiscHeat
@@ -98,6 +99,11 @@ _PROBLEMS: dict[str, tuple[Callable[..., AbstractElliptic], dict[str, Any], str]
         {"num_points": (29, 29)},
         "−∇·(a∇u) = 10, a ∈ {5, 10} on 29 × 29 nodes: DGNO's benchmark",
     ),
+    "darcy-continuous": (
+        ContinuousDarcy,
+        {"num_points": (29, 29)},
+        "−∇·(a∇u) = 10, a log-normal, on 29 × 29 nodes: DGNO's other benchmark",
+    ),
     "heat-step": (
         HeatStep,
         {"num_points": (63, 63)},
@@ -177,7 +183,7 @@ def get_problem(
         if make in (Poisson, AnisotropicDiffusion, HeatStep, PressureStep):
             raise ValueError(f"contrast: {name!r} has a constant coefficient.")
         own = isinstance(arguments.get("coefficient"), AbstractRandomField)
-        if own or make is TwoPhaseDarcy:
+        if own or make in (TwoPhaseDarcy, ContinuousDarcy):
             raise ValueError(f"contrast: the coefficient of {name!r} has its own.")
         arguments["contrast"] = contrast
     return make(**arguments)

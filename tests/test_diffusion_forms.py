@@ -68,7 +68,6 @@ def test_plain_residual_of_the_exact_solution():
         residual = form.residuals(fields, one, where)["balance"]
         assert residual.shape == (40,)
         sizes.append(float(jnp.max(jnp.abs(residual))))
-    print(sizes)
     assert sizes[0] > 1e-3 and sizes[1] < 2e-5 and sizes[2] < 1e-7
 
 
@@ -147,7 +146,6 @@ def test_mixed_residuals_of_the_two_phase_solution_vanish_under_refinement():
         for name, residual in found.items():
             sizes[name].append(float(jnp.sqrt(jnp.mean(residual**2))))
     flux, balance = sizes["flux"], sizes["balance"]
-    print(flux, balance)
     # (The flux is wrong in cells that an interface cuts: a third of the area.)
     assert flux[1] < 0.75 * flux[0] and flux[2] < 0.75 * flux[1]
     assert balance[1] < 0.6 * balance[0] and balance[2] < 0.6 * balance[1]

@@ -73,6 +73,8 @@ def test_optimum_and_spread(model, prior, getkey):
         found.stats["num_informed"], 4 - np.trace(covariance), rtol=1e-5
     )
     nodes = jnp.asarray(model.nodes)
+    most_probable = prior.latent(model, jnp.asarray(best.x))
+    np.testing.assert_allclose(found.latent, most_probable, atol=1e-5)
     u = lambda w: np.asarray(model.solution(prior.latent(model, jnp.asarray(w)), nodes))
     np.testing.assert_allclose(found.mean.reshape(1, -1), u(best.x), atol=1e-6)
     slopes = np.stack([(u(best.x + s) - u(best.x - s))[0] / 2e-5 for s in steps], 1)

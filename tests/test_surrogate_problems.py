@@ -196,3 +196,25 @@ def test_two_phase_darcy(getkey):
         problem.reference(a, 4)
     with pytest.raises(ValueError, match="low, high"):
         problems.TwoPhaseDarcy(low=10.0, high=5.0)
+
+
+def test_continuous_darcy(getkey):
+    """Moments of log a, and two independent discretisations."""
+    problem = problems.ContinuousDarcy()
+    key = getkey()
+    drawn = problem.coefficients(400, key=key)
+    logs = np.log(drawn.inputs)
+    assert abs(logs.mean()) < 0.03 and abs(logs.std() - 0.5) < 0.02
+    few = problem.dataset(2, key=key)
+    np.testing.assert_allclose(few.inputs, drawn.inputs[:2], rtol=1e-12)
+    a = jnp.asarray(few.inputs[0, 0])
+    finest = problem.reference(a, 8)
+    off = lambda u: float(jnp.linalg.norm(u - finest) / jnp.linalg.norm(finest))
+    errors = [off(problem.reference(a, refinement)) for refinement in (4, 2)]
+    assert errors[0] < 2e-4 and errors[0] < errors[1] / 2 < 1e-3
+    # The grid's own stencils, which take the sides in another way.
+    assert off(jnp.asarray(few.targets[0, 0])) < 5e-3
+    with pytest.raises(ValueError, match="refinement"):
+        problem.reference(a, 1)
+    with pytest.raises(ValueError, match="source"):
+        problems.ContinuousDarcy(source=0.0)

@@ -24,6 +24,7 @@ class Posterior(eqx.Module):
         deviation is that of the field's mean given a latent vector: for two phases the
         probability of the higher one is (mean − low)/(high − low), and its own
         deviation √(p (1 − p)).
+    - `latent`: the most probable β; `draws` are samples of the numbers behind it.
     - `result`: `RESULTS.successful` where the search ended at an optimum.
     - `stats`: of the method.
     """
@@ -32,6 +33,7 @@ class Posterior(eqx.Module):
     std: Float[Array, "channels *space"]
     coefficient_mean: Float[Array, "*space"]
     coefficient_std: Float[Array, "*space"]
+    latent: Float[Array, " latent"]
     result: Any
     stats: dict[str, Array]
     misfit: Misfit
@@ -140,6 +142,7 @@ def posterior(
         on_grid(found.std),
         on_grid(average),
         on_grid(deviation),
+        prior.latent(model, found.mode),
         found.result,
         found.stats,
         misfit,

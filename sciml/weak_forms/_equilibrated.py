@@ -30,9 +30,8 @@ class EquilibratedDiffusion(AbstractWeakForm):
 
     with the solution u* and its flux s* = a∇u*, however far off u and s are. The mean
     square of the residual is therefore, in expectation, a sum of squared energy errors,
-    in which long and short waves weigh as they do in the solution: a network learns it
-    several times faster than residuals of small balls. `error_bound` is the certificate
-    that comes with it. Coefficients may jump.
+    in which long and short waves weigh as they do in the solution. `error_bound` is the
+    certificate that comes with it. Coefficients may jump.
 
     **Arguments:**
 
