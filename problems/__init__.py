@@ -18,6 +18,7 @@ from ._diffusion_sorption import (
     UniformState as UniformState,
 )
 from ._digits import load_digits as load_digits
+from ._dirichlet_burgers import DirichletBurgers as DirichletBurgers
 from ._disc_heat import DiscHeat as DiscHeat
 from ._elasticity import (
     LinearElasticity as LinearElasticity,

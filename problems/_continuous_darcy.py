@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from sciml.grids import Dirichlet, Grid, LogNormalField, SquaredExponentialField
@@ -61,7 +62,7 @@ class ContinuousDarcy(AbstractDiffusion):
         - `num_points`: random points for each step.
         """
         return EquilibratedDiffusion(
-            self.grid, self._kind, float(self.source), num_points
+            self.grid, self._kind, float(np.asarray(self.source)), num_points
         )
 
     def reference(

@@ -7,6 +7,7 @@ from ._advection import Advection
 from ._allen_cahn import AllenCahn
 from ._burgers import Burgers
 from ._diffusion_sorption import DiffusionSorption
+from ._dirichlet_burgers import DirichletBurgers
 from ._evolution import AbstractEvolution
 from ._heat_equation import Heat
 from ._kuramoto_sivashinsky import KuramotoSivashinsky
@@ -17,6 +18,10 @@ _EVOLUTIONS: dict[str, tuple[Callable[[], AbstractEvolution], str]] = {
     "advection": (Advection, "u_t + u_x = 0, once around, solution known"),
     "allen-cahn": (AllenCahn, "u_t = ε u_xx + 5 (u − u³), thin walls"),
     "burgers": (Burgers, "u_t + u u_x = ν u_xx, steep layers"),
+    "burgers-dirichlet": (
+        DirichletBurgers,
+        "u_t + u u_x = ν u_xx between ends where u = 0: DGNO's benchmark",
+    ),
     "diffusion-sorption": (
         DiffusionSorption,
         "u_t = D/R(u) u_xx, a solute enters a soil that holds it back",

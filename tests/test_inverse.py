@@ -25,7 +25,7 @@ def model(request) -> DGNO:
     """Random decoders: what the solution is does not matter here."""
     encoder = DenseEncoder((7, 7), (9,))
     model = DGNO(FORM, 4, 8, 3, 2, 8, encoder, request.param, key=jr.key(3))
-    scales = lambda m: (m.decoders["u"].scales, m.coefficient_decoder.scales)
+    scales = lambda m: (m.decoders["u"].scales, m.decoders["coefficient"].scales)
     return eqx.tree_at(scales, model, (3 * jnp.ones((2, 1)), jnp.ones((2, 1))))
 
 

@@ -21,7 +21,7 @@ FORM = EquilibratedDiffusion(GRID, TwoPhaseCoefficient(5.0, 10.0), 10.0, 20)
 def test_agrees_with_weighted_draws_of_the_prior():
     """Far from normal: noise is as large as the solution."""
     model = DGNO(FORM, 3, 8, 3, 2, 8, DenseEncoder((7, 7), (9,)), key=jr.key(3))
-    scales = lambda m: (m.decoders["u"].scales, m.coefficient_decoder.scales)
+    scales = lambda m: (m.decoders["u"].scales, m.decoders["coefficient"].scales)
     model = eqx.tree_at(scales, model, (6 * jnp.ones((2, 1)), jnp.ones((2, 1))))
     prior = LatentPrior(jnp.zeros(3), 0.8 * jnp.eye(3))
     points = jr.uniform(jr.key(1), (8, 2))
@@ -44,7 +44,7 @@ def test_agrees_with_weighted_draws_of_the_prior():
         return log_weights, jax.vmap(at_nodes)(w)
 
     nodes = jnp.asarray(model.nodes)
-    draws = jr.normal(jr.key(5), (40_000, 3))
+    draws = jr.normal(jr.key(5), (160_000, 3))
     log_weights, u = (np.asarray(x) for x in of_prior(draws))
     weights = np.exp(log_weights - log_weights.max())
     weights /= weights.sum()

@@ -18,6 +18,11 @@ from ._darcy_small import (
     check_darcy_small as check_darcy_small,
 )
 from ._deep_directions import bench_deep_directions as bench_deep_directions
+from ._dgno import bench_dgno as bench_dgno, check_dgno as check_dgno
+from ._dgno_tasks import (
+    DGNO_METHODS as DGNO_METHODS,
+    DGNO_PROBLEMS as DGNO_PROBLEMS,
+)
 from ._durability import (
     bench_durability as bench_durability,
     bench_soak as bench_soak,

@@ -1,10 +1,12 @@
 """From a few noisy values of a solution back to its coefficient, with uncertainty."""
 
+from ._field_misfit import FieldMisfit as FieldMisfit
 from ._laplace import Laplace as Laplace
+from ._latent_misfit import LatentMisfit as LatentMisfit
 from ._method import (
+    AbstractMisfit as AbstractMisfit,
     AbstractPosteriorMethod as AbstractPosteriorMethod,
     Found as Found,
-    Misfit as Misfit,
 )
 from ._nuts import NUTS as NUTS
 from ._observations import Observations as Observations
@@ -13,3 +15,4 @@ from ._posterior import (
     posterior as posterior,
 )
 from ._prior import LatentPrior as LatentPrior
+from ._total_variation import TotalVariation as TotalVariation

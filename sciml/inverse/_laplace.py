@@ -10,7 +10,8 @@ import optimistix as optx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._result import RESULTS
-from ._method import AbstractPosteriorMethod, Found, Misfit
+from ._latent_misfit import LatentMisfit, latent_misfit
+from ._method import AbstractPosteriorMethod, Found, averaged
 
 
 class Mode(eqx.Module):
@@ -86,7 +87,11 @@ class Laplace(AbstractPosteriorMethod):
         if not 0 < self.atol < float("inf"):
             raise ValueError(f"atol: expected a positive number, got {self.atol}.")
 
-    def find(self, misfit: Misfit, *, key: PRNGKeyArray) -> Found:
+    def misfit(self, model, observations, prior) -> LatentMisfit:
+        """In the latent space of a `DGNO`."""
+        return latent_misfit(model, observations, prior)
+
+    def find(self, misfit: LatentMisfit, *, key: PRNGKeyArray) -> Found:
         """The search, and what is around its end."""
         search_key, draw_key = jr.split(key)
         found = self.mode(misfit, key=search_key)
@@ -95,16 +100,18 @@ class Laplace(AbstractPosteriorMethod):
         nodes = misfit.nodes()
         mean, push = jax.linearize(lambda w: misfit.solution(w, nodes), found.place)
         moved = jax.vmap(push)(found.inverse())
+        draws = jax.vmap(found.at)(noise)
         return Found(
             found.place,
-            jax.vmap(found.at)(noise),
+            draws,
             mean,
             jnp.sqrt(jnp.sum(moved**2, 0)),
+            *averaged(misfit, draws),
             found.result,
             found.stats,
         )
 
-    def mode(self, misfit: Misfit, *, key: PRNGKeyArray) -> "Mode":
+    def mode(self, misfit: LatentMisfit, *, key: PRNGKeyArray) -> "Mode":
         """The most probable w, and the factor of JᵀJ there.
 
         **Arguments:**
@@ -138,7 +145,7 @@ class Laplace(AbstractPosteriorMethod):
         return Mode(place, factor, found.result, stats)
 
     def _search(
-        self, misfit: Misfit, start: Float[Array, " latent"]
+        self, misfit: LatentMisfit, start: Float[Array, " latent"]
     ) -> Float[Array, " latent"]:
         tolerance = 1e-4 if misfit.values.dtype == jnp.float32 else 1e-8
         solver = optx.LevenbergMarquardt(rtol=tolerance, atol=tolerance)

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._result import RESULTS
 from ._laplace import Laplace, Mode
-from ._method import AbstractPosteriorMethod, Found, Misfit
+from ._latent_misfit import LatentMisfit, latent_misfit
+from ._method import AbstractPosteriorMethod, Found, averaged
 
 
 class NUTS(AbstractPosteriorMethod):
@@ -64,7 +65,11 @@ class NUTS(AbstractPosteriorMethod):
                     f"{name}: expected at least {least}, got {getattr(self, name)}."
                 )
 
-    def find(self, misfit: Misfit, *, key: PRNGKeyArray) -> Found:
+    def misfit(self, model, observations, prior) -> LatentMisfit:
+        """In the latent space of a `DGNO`."""
+        return latent_misfit(model, observations, prior)
+
+    def find(self, misfit: LatentMisfit, *, key: PRNGKeyArray) -> Found:
         """Chains, and what they say of u."""
         blackjax = _blackjax()
         mode_key, start_key, chain_key = jr.split(key, 3)
@@ -100,6 +105,7 @@ class NUTS(AbstractPosteriorMethod):
             draws,
             jnp.mean(solutions, 0),
             jnp.std(solutions, 0),
+            *averaged(misfit, draws),
             _judged(mode, draws, jnp.max(r_hat)),
             stats,
         )

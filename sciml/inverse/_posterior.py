@@ -4,14 +4,14 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._problem import AbstractLinearProblem
 from .._result import RESULTS
 from ..grids import Grid
 from ..neural_operators import DGNO
 from ._laplace import Laplace
-from ._method import AbstractPosteriorMethod, Found, Misfit
+from ._method import AbstractPosteriorMethod, Found
 from ._observations import Observations
 from ._prior import LatentPrior
 
@@ -19,37 +19,41 @@ from ._prior import LatentPrior
 class Posterior(eqx.Module):
     """What is known after the measurement.
 
-    - `mean`, `std`: of u at the grid's nodes, shape `(channels, *space)`.
+    - `mean`, `std`: of u at the domain's nodes, shape `(channels, *domain)`.
     - `coefficient_mean`, `coefficient_std`: of a, shape `(*space)`. The standard
         deviation is that of the field's mean given a latent vector: for two phases the
         probability of the higher one is (mean − low)/(high − low), and its own
         deviation √(p (1 − p)).
-    - `latent`: the most probable β; `draws` are samples of the numbers behind it.
     - `result`: `RESULTS.successful` where the search ended at an optimum.
     - `stats`: of the method.
+    - `misfit`: what was searched; it makes fields of the following.
+    - `mode`, `draws`: the most probable numbers, and samples of them.
     """
 
-    mean: Float[Array, "channels *space"]
-    std: Float[Array, "channels *space"]
+    mean: Float[Array, "channels *domain"]
+    std: Float[Array, "channels *domain"]
     coefficient_mean: Float[Array, "*space"]
     coefficient_std: Float[Array, "*space"]
-    latent: Float[Array, " latent"]
     result: Any
     stats: dict[str, Array]
-    misfit: Misfit
-    draws: Float[Array, "draws latent"]
+    misfit: Any
+    mode: Float[Array, " numbers"]
+    draws: Float[Array, "draws numbers"]
 
     @property
     def grid(self) -> Grid:
-        """Where the fields are."""
-        return self.misfit.model.weak_form.grid
+        """Where coefficients are; `misfit.domain` is where u is."""
+        return self.misfit.grid
+
+    @property
+    def latent(self) -> Float[Array, " latent"]:
+        """The most probable β of a `DGNO`."""
+        return self.misfit.latent(self.mode)
 
     @property
     def latents(self) -> Float[Array, "draws latent"]:
-        """Samples of β."""
-        return jax.vmap(lambda w: self.misfit.prior.latent(self.misfit.model, w))(
-            self.draws
-        )
+        """Samples of β of a `DGNO`."""
+        return jax.vmap(self.misfit.latent)(self.draws)
 
     def solutions(
         self, points: Float[Array, "num ndim"] | None = None
@@ -66,16 +70,16 @@ class Posterior(eqx.Module):
     def coefficients(
         self, points: Float[Array, "num ndim"] | None = None
     ) -> Float[Array, "draws num"]:
-        """Samples of the mean of a given β, at points or at the nodes.
+        """Samples of the mean of a given β, at points or at the grid's nodes.
 
         **Arguments:** as of `solutions`.
         """
-        points = self.misfit.nodes() if points is None else points
+        points = self.misfit.coefficient_nodes() if points is None else points
         return jax.vmap(lambda w: self.misfit.coefficient(w, points))(self.draws)
 
 
 def posterior(
-    model: DGNO,
+    model: DGNO | AbstractLinearProblem,
     observations: Observations,
     *,
     method: AbstractPosteriorMethod | None = None,
@@ -89,15 +93,17 @@ def posterior(
 
     in the latent space of a trained `DGNO`. The model is taken at its word: what it
     itself is off by, belongs into the observations' `std` if it is not small beside it.
+    Or, with `method=TotalVariation(…)`, for a problem itself, without any training.
 
     **Arguments:**
 
-    - `model`: a trained `DGNO`, u having one channel.
+    - `model`: a trained `DGNO`, u having one channel; or an `AbstractLinearProblem`.
     - `observations`: values of u at points.
-    - `method`: default `Laplace()`.
-    - `prior`: of β. Default `LatentPrior.standard(model)`, which does not know where
-        the model was trained: `LatentPrior.fit(model, coefficients)` does, and is much
-        better.
+    - `method`: `Laplace()` (default) or `NUTS()` for a `DGNO`, `TotalVariation(…)` for
+        a problem.
+    - `prior`: of β, for a `DGNO`. Default `LatentPrior.standard(model)`, which does not
+        know where the model was trained: `LatentPrior.fit(model, coefficients)` does,
+        and is much better.
     - `throw`: raise where the search ended at no optimum. Default True.
     - `key`: draws starting points and samples.
 
@@ -105,7 +111,8 @@ def posterior(
     of the observations.
 
     **Raises:** `ValueError` for points outside of the domain, a prior of another
-    length, and a model of several solution channels.
+    length, and a model of several solution channels; `TypeError` for a model that the
+    method is not for.
 
     !!! example
 
@@ -119,33 +126,21 @@ def posterior(
     Source: the idea of inverting in a latent space, Zang & Koutsourelakis, *DGenNO*,
     J. Comput. Phys. 538 (2025) 114137; there a point estimate.
     """
-    grid = model.weak_form.grid
-    observations.check_inside(grid)
-    method = Laplace() if method is None else method
-    prior = LatentPrior.standard(model) if prior is None else prior
-    if prior.mean.shape != (model.latent_dim,):
-        raise ValueError(
-            f"prior: expected one of {model.latent_dim} numbers, the model's "
-            f"latent_dim, got {prior.mean.shape[0]}."
-        )
-    _check_channels(model)
-    # As precise as JAX is: the search is short, and its algebra is not.
-    precise = jnp.result_type(float)
-    of_values = (observations.points, observations.values, observations.std)
-    misfit = Misfit(model, prior, *(x.astype(precise) for x in of_values))
-    found, average, deviation = _find(method, misfit, key)
-    on_grid = lambda field: field.reshape(*field.shape[:-1], *grid.shape).astype(
-        observations.values.dtype
-    )
+    if method is None:
+        method = Laplace()
+    misfit = method.misfit(model, observations, prior)
+    found = _find(method, misfit, key)
+    grid, domain, dtype = misfit.grid, misfit.domain, observations.values.dtype
+    on = lambda box, field: field.reshape(*field.shape[:-1], *box.shape).astype(dtype)
     answer = Posterior(
-        on_grid(found.mean),
-        on_grid(found.std),
-        on_grid(average),
-        on_grid(deviation),
-        prior.latent(model, found.mode),
+        on(domain, found.mean),
+        on(domain, found.std),
+        on(grid, found.coefficient_mean),
+        on(grid, found.coefficient_std),
         found.result,
         found.stats,
         misfit,
+        found.mode,
         found.draws,
     )
     if throw:
@@ -153,22 +148,6 @@ def posterior(
     return answer
 
 
-def _check_channels(model: DGNO) -> None:
-    latent = jax.ShapeDtypeStruct((model.latent_dim,), jnp.float32)
-    place = jax.ShapeDtypeStruct((1, model.weak_form.grid.ndim), jnp.float32)
-    channels = eqx.filter_eval_shape(model.solution, latent, place).shape[0]
-    if channels != 1:
-        raise ValueError(
-            f"model: expected one solution channel, as observations are of one, got "
-            f"{channels}."
-        )
-
-
 @eqx.filter_jit
-def _find(
-    method: AbstractPosteriorMethod, misfit: Misfit, key: PRNGKeyArray
-) -> tuple[Found, Array, Array]:
-    found = method.find(misfit, key=key)
-    nodes = misfit.nodes()
-    drawn = jax.vmap(lambda w: misfit.coefficient(w, nodes))(found.draws)
-    return found, jnp.mean(drawn, 0), jnp.std(drawn, 0)
+def _find(method: AbstractPosteriorMethod, misfit: Any, key: PRNGKeyArray) -> Found:
+    return method.find(misfit, key=key)

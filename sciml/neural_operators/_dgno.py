@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from .._serialisation import register
+from ..grids import Grid
 from ..weak_forms import AbstractWeakForm
 from ._affine import Affine, SiLUIdentity, SiLUSin
 from ._encoders import AbstractEncoder, DenseEncoder, Encoded
@@ -23,8 +24,8 @@ class DGNO(eqx.Module):
     """The deep generative neural operator: β ↦ a and β ↦ u, learned without solutions.
 
         β ~ q(β | a)               encoder, of a coefficient's nodal values
-        a(x) ~ p(a | β)            one decoder
-        u(x; β), fluxes, …         one for each field of the weak form
+        a(x) ~ p(a | β)            decoded
+        u(x; β), fluxes, …         decoded: each field of the weak form
 
     Coefficient and solution come from the same vector. Trained by `VirtualObservables`
     on coefficients alone, it is a surrogate (a ↦ β ↦ u, called with a) and, because β
@@ -69,7 +70,6 @@ class DGNO(eqx.Module):
     encode: Encoded
     head: Affine
     decoders: dict[str, MultiONetDecoder]
-    coefficient_decoder: MultiONetDecoder
     weak_form: AbstractWeakForm
     latent_dim: int = eqx.field(static=True)
     width: int = eqx.field(static=True)
@@ -99,42 +99,48 @@ class DGNO(eqx.Module):
         self.coefficient_width = coefficient_width
         self.encoder, self.latent = encoder, latent
         grid, outputs = weak_form.grid, weak_form.outputs
-        encoder_key, head_key, *keys = jr.split(key, 3 + len(outputs))
+        encoder_key, head_key, *keys = jr.split(key, 2 + len(outputs))
         built = DenseEncoder(grid.num_points) if encoder is None else encoder
         self.encode, size = built.build(1, grid.boundary, key=encoder_key)
         self.head = Affine(size, latent.num_raw(latent_dim), key=head_key)
-        layers = (depth, num_summed_layers)
         self.decoders = {
-            name: MultiONetDecoder(
-                grid.ndim, latent_dim, channels, width, *layers, key=field_key
-            )
-            for (name, channels), field_key in zip(
-                outputs.items(), keys[1:], strict=True
-            )
+            name: self._decoder(name, channels, key=field_key)
+            for (name, channels), field_key in zip(outputs.items(), keys, strict=True)
         }
-        self.coefficient_decoder = MultiONetDecoder(
-            grid.ndim,
-            latent_dim,
-            1,
-            coefficient_width,
-            *layers,
-            (SiLUSin(), SiLUIdentity()),
-            key=keys[0],
+
+    def _decoder(
+        self, name: str, channels: int, *, key: PRNGKeyArray
+    ) -> MultiONetDecoder:
+        """A coefficient may jump, other fields do not: two kinds of trunks."""
+        layers = (self.depth, self.num_summed_layers)
+        if name == "coefficient":
+            return MultiONetDecoder(
+                self.weak_form.grid.ndim,
+                self.latent_dim,
+                channels,
+                self.coefficient_width,
+                *layers,
+                (SiLUSin(), SiLUIdentity()),
+                key=key,
+            )
+        ndim = self.weak_form.domain.ndim
+        return MultiONetDecoder(
+            ndim, self.latent_dim, channels, self.width, *layers, key=key
         )
 
     def __call__(
         self, x: Shaped[Array | np.ndarray, "1 *space"]
-    ) -> Float[Array, "channels *space"]:
-        """u at the nodes of the grid, for a coefficient given there.
+    ) -> Float[Array, "channels *domain"]:
+        """u at the nodes of the weak form's domain, for a coefficient on its grid.
 
         **Arguments:**
 
         - `x`: the coefficient, shape `(1, *grid.shape)`.
         """
         x = self._checked(x)
-        points = jnp.asarray(nodes_of(self.weak_form), x.dtype)
+        points = jnp.asarray(nodes_of(self.weak_form.domain), x.dtype)
         u = self.solution(self.latent.mean(self.raw_latent(x)), points)
-        return u.reshape(-1, *self.weak_form.grid.shape)
+        return u.reshape(-1, *self.weak_form.domain.shape)
 
     def at(
         self,
@@ -146,10 +152,10 @@ class DGNO(eqx.Module):
         **Arguments:**
 
         - `x`: the coefficient, shape `(1, *grid.shape)`.
-        - `points`: shape `(num, ndim)`, in the coordinates of the grid.
+        - `points`: shape `(num, ndim)`, in the coordinates of the domain.
         """
         x, points = self._checked(x), jnp.asarray(points)
-        check_place(points, self.weak_form.grid.ndim)
+        check_place(points, self.weak_form.domain.ndim)
         latent = self.latent.mean(self.raw_latent(x))
         return self.solution(latent, points.astype(x.dtype))
 
@@ -166,7 +172,7 @@ class DGNO(eqx.Module):
         **Arguments:**
 
         - `latent`: β.
-        - `points`: in the coordinates of the grid.
+        - `points`: in the coordinates of the domain.
         """
         return self.weak_form.solution(self.fields(latent), points)[0]
 
@@ -175,7 +181,10 @@ class DGNO(eqx.Module):
     ) -> Float[Array, " num"]:
         """The mean of p(a | β) at points.
 
-        **Arguments:** as of `solution`.
+        **Arguments:**
+
+        - `latent`: β.
+        - `points`: in the coordinates of the grid.
         """
         raw = self.raw_coefficient(latent, points)
         return self.weak_form.coefficient.value(raw)
@@ -185,9 +194,9 @@ class DGNO(eqx.Module):
     ) -> Float[Array, " num"]:
         """What is decoded for the coefficient: the log odds of a phase, or a logarithm.
 
-        **Arguments:** as of `solution`.
+        **Arguments:** as of `coefficient`.
         """
-        return self.coefficient_decoder(latent, self._unit(points))[0]
+        return self.weak_form.raw_coefficient(self.fields(latent), points)
 
     def fields(self, latent: Float[Array, " latent"]) -> Callable[[str, Array], Any]:
         """The raw fields of a weak form and their gradients, as its methods take them.
@@ -196,28 +205,24 @@ class DGNO(eqx.Module):
 
         - `latent`: β.
         """
-        extent = self.weak_form.grid.extent
 
         def field(name: str, points: Array) -> tuple[Array, Array]:
-            decoder = self.decoders[name]
-            places = self._unit(points.astype(latent.dtype))
-            value, slope = decoder.values_and_gradients(latent, places)
-            return value, slope / jnp.asarray(extent, slope.dtype)[None, None]
+            form = self.weak_form
+            box = form.grid if name == "coefficient" else form.domain
+            # (Trunks are made for the unit box.)
+            origin, extent = (
+                jnp.asarray(k, latent.dtype)[None] for k in (box.origin, box.extent)
+            )
+            places = (points.astype(latent.dtype) - origin) / extent
+            value, slope = self.decoders[name].values_and_gradients(latent, places)
+            return value, slope / extent[None]
 
         return field
 
     @property
     def nodes(self) -> Float[Array, "nodes ndim"]:
-        """The nodes of the weak form's grid, in the order of a flattened field."""
-        return jnp.asarray(nodes_of(self.weak_form))
-
-    def _unit(self, points: Array) -> Array:
-        """In the unit box, which trunks are made for."""
-        grid = self.weak_form.grid
-        origin, extent = (
-            jnp.asarray(k, points.dtype)[None] for k in (grid.origin, grid.extent)
-        )
-        return (points - origin) / extent
+        """The nodes of the domain, in the order of a flattened solution."""
+        return jnp.asarray(nodes_of(self.weak_form.domain))
 
     def _checked(self, x: Array | np.ndarray) -> Array:
         x = floating(x)
@@ -231,6 +236,6 @@ class DGNO(eqx.Module):
         return x
 
 
-def nodes_of(weak_form: AbstractWeakForm) -> Float[np.ndarray, "nodes ndim"]:
-    """The nodes of its grid."""
-    return np.stack([axis.reshape(-1) for axis in weak_form.grid.mesh()], -1)
+def nodes_of(grid: Grid) -> Float[np.ndarray, "nodes ndim"]:
+    """The nodes of a grid, in the order of a flattened field."""
+    return np.stack([axis.reshape(-1) for axis in grid.mesh()], -1)

@@ -35,7 +35,7 @@ class VirtualObservables(eqx.Module):
         all if there are fewer. Default 200.
     - `hardest`: how many of the largest squared residuals of the batch count once more,
         by their mean: hardest-particle mining. Default 0.
-    - `labelled`: a `Dataset` with targets on the weak form's grid: pairs for which the
+    - `labelled`: a `Dataset` with targets at the domain's nodes: pairs for which the
         relative L2 error of u is added. Default None.
     - `label_weight`, `label_batch`: of that error, and how many random pairs of them in
         each step. Default 1 and 20.
@@ -97,7 +97,7 @@ class VirtualObservables(eqx.Module):
         cast = lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x
         where = jax.tree.map(cast, form.draw(key=where_key))
         chosen = _some_nodes(form.grid.size, self.num_nodes, key=nodes_key)
-        points = jnp.asarray(nodes_of(form), dtype)[chosen]
+        points = jnp.asarray(nodes_of(form.grid), dtype)[chosen]
 
         def of_sample(x, key):
             raw = model.raw_latent(x)

@@ -5,8 +5,13 @@ from ._ball_quadrature import (
     GaussBall as GaussBall,
     MeshBall as MeshBall,
 )
+from ._burgers import (
+    EquilibratedBurgers as EquilibratedBurgers,
+    PlainBurgers as PlainBurgers,
+)
 from ._coefficients import (
     AbstractCoefficient as AbstractCoefficient,
+    InitialState as InitialState,
     SmoothCoefficient as SmoothCoefficient,
     TwoPhaseCoefficient as TwoPhaseCoefficient,
 )

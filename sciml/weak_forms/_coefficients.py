@@ -141,6 +141,52 @@ class SmoothCoefficient(AbstractCoefficient):
         return 0.5 * (error / self.std) ** 2
 
 
+@register
+class InitialState(AbstractCoefficient):
+    """Not a coefficient, but u at t = 0, which is decoded with an error of known size.
+
+        −log p(a) = ((a − u_0)/(std scale))² / 2
+
+    **Arguments:**
+
+    - `scale`: U, the size of the states: their standard deviation, about. Default 1.
+    - `std`: of the error, in units of U. Default 0.1.
+
+    **Raises:** `ValueError` for numbers that are not positive.
+
+    !!! example
+
+        ```python
+        kind = sciml.weak_forms.InitialState(scale=0.5)
+        ```
+    """
+
+    scale: float = eqx.field(static=True, default=1.0)
+    std: float = eqx.field(static=True, default=0.1)
+
+    def __check_init__(self):
+        for name in ("scale", "std"):
+            number = getattr(self, name)
+            if not 0 < number < float("inf"):
+                raise ValueError(f"{name}: expected a positive number, got {number}.")
+
+    def normalised(self, values):
+        """In units of U."""
+        return values / self.scale
+
+    def between(self, field, grid, points):
+        """Linear between the nodes."""
+        return multilinear(field, grid, points)
+
+    def value(self, raw):
+        """u_0 itself."""
+        return raw
+
+    def misfit(self, raw, values):
+        """That of a normal distribution."""
+        return 0.5 * ((values - raw) / (self.std * self.scale)) ** 2
+
+
 def nearest(
     field: Float[Array, "..."], grid: Grid, points: Float[Array, "num ndim"]
 ) -> Float[Array, " num"]:

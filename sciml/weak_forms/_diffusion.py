@@ -68,8 +68,8 @@ class PlainDiffusion(AbstractWeakForm):
 
     @property
     def outputs(self):
-        """u."""
-        return {"u": 1}
+        """u and the coefficient."""
+        return {"u": 1, "coefficient": 1}
 
     def draw(self, *, key) -> Particles:
         """Balls within the box."""
@@ -134,8 +134,8 @@ class MixedDiffusion(AbstractWeakForm):
 
     @property
     def outputs(self):
-        """u, and the flux."""
-        return {"u": 1, "flux": self.grid.ndim}
+        """u, the flux, and the coefficient."""
+        return {"u": 1, "flux": self.grid.ndim, "coefficient": 1}
 
     def draw(self, *, key) -> Particles:
         """Balls within the box."""

@@ -77,8 +77,8 @@ class EquilibratedDiffusion(AbstractWeakForm):
 
     @property
     def outputs(self):
-        """u and ψ."""
-        return {"u": 1, "stream": 1}
+        """u, ψ, and the coefficient."""
+        return {"u": 1, "stream": 1, "coefficient": 1}
 
     def draw(self, *, key) -> Float[Array, "num ndim"]:
         """A Latin hypercube of the box."""

@@ -21,8 +21,7 @@ class AbstractWeakForm(eqx.Module):
     and makes residuals of them. A model's raw fields obey no boundary condition;
     `solution` makes one that does, exactly.
 
-    - `grid`: where coefficients are given and solutions are asked for; its box is the
-        domain.
+    - `grid`: where coefficients are given.
     - `coefficient`: of what kind they are.
     """
 
@@ -30,9 +29,21 @@ class AbstractWeakForm(eqx.Module):
     coefficient: eqx.AbstractVar[AbstractCoefficient]
 
     @property
+    def domain(self) -> Grid:
+        """Where the equation holds, with the nodes at which u is asked for.
+
+        The grid of the coefficients, unless a form says otherwise.
+        """
+        return self.grid
+
+    @property
     @abc.abstractmethod
     def outputs(self) -> Mapping[str, int]:
-        """The fields that are needed, and the number of their channels."""
+        """The fields that are needed, and the number of their channels.
+
+        One that is called `coefficient` lives in the box of `grid`, others in the one
+        of `domain`.
+        """
 
     @abc.abstractmethod
     def draw(self, *, key: PRNGKeyArray) -> Any:
@@ -50,7 +61,7 @@ class AbstractWeakForm(eqx.Module):
         **Arguments:**
 
         - `fields`: `fields(name, points)` gives raw values `(channels, num)` and
-            gradients `(channels, num, ndim)`, by the coordinates of the grid.
+            gradients `(channels, num, ndim)`, by the coordinates of the points.
         - `coefficient`: `coefficient(points)` gives its values `(num,)`.
         - `where`: what `draw` gave.
         """
@@ -60,3 +71,12 @@ class AbstractWeakForm(eqx.Module):
         self, fields: Fields, points: Float[Array, "num ndim"]
     ) -> tuple[Float[Array, "channels num"], Float[Array, "channels num ndim"]]:
         """u and its gradient, with the boundary conditions."""
+
+    def raw_coefficient(
+        self, fields: Fields, points: Float[Array, "num ndim"]
+    ) -> Float[Array, " num"]:
+        """What `coefficient.value` makes a coefficient of, at points of the grid's box.
+
+        The field that is called `coefficient`, unless a form says otherwise.
+        """
+        return fields("coefficient", points)[0][0]

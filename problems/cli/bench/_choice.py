@@ -12,6 +12,7 @@ from ._constraints import Constraints
 from ._contraction import Contraction
 from ._darcy_small import DarcySmall
 from ._deep_directions import DeepDirections
+from ._dgno import DGNOTraining
 from ._durability import Durability
 from ._expert_scaling import ExpertScaling
 from ._faults import Faults
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "constraints": "hard constraints in one piece and in many: errors, seams, times",
     "constraint-training": "penalties, a hard constraint, experts: trained on a PDE",
     "expert-scaling": "experts in turn, at once, on devices; more nodes, more experts",
+    "dgno": "training without solutions: errors at equal time, speed of a step",
     "neural-odes": "penalties on the cost of a solve: accuracy, evaluations, times",
     "recorder": "what recording a solve costs, and a price on it; torch (--torch)",
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
@@ -64,6 +66,7 @@ _Benchmark = (
     | Annotated[Constraints, _called("constraints")]
     | Annotated[ConstraintTraining, _called("constraint-training")]
     | Annotated[ExpertScaling, _called("expert-scaling")]
+    | Annotated[DGNOTraining, _called("dgno")]
     | Annotated[NeuralODEs, _called("neural-odes")]
     | Annotated[Recorder, _called("recorder")]
     | Annotated[DarcySmall, _called("darcy-small")]
