@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from sciml.data import Dataset
 from sciml.grids import Dirichlet, Grid
-from sciml.weak_forms import EquilibratedBurgers, InitialState
+from sciml.weak_forms import InitialState, PotentialBurgers
 
 from ._burgers import Burgers
 from ._evolution import AbstractEvolution
@@ -106,8 +106,8 @@ class DirichletBurgers(AbstractEvolution):
         return whole.trajectory(odd, num_saves)[:, :count]
 
     def weak_form(
-        self, num_points: int = 576, num_times: int = 101
-    ) -> EquilibratedBurgers:
+        self, num_points: int = 300, num_times: int = 101
+    ) -> PotentialBurgers:
         """What `DGNO` is trained by.
 
         **Arguments:**
@@ -115,9 +115,9 @@ class DirichletBurgers(AbstractEvolution):
         - `num_points`: random points for each step.
         - `num_times`: at which the model gives u, evenly spaced, t = 0 included.
         """
-        return EquilibratedBurgers(
+        return PotentialBurgers(
             self.grid,
-            InitialState(_SCALE),
+            InitialState(_SCALE, 0.03),
             float(self.viscosity),
             self.final_time,
             num_times,

@@ -6,8 +6,8 @@ from ._ball_quadrature import (
     MeshBall as MeshBall,
 )
 from ._burgers import (
-    EquilibratedBurgers as EquilibratedBurgers,
     PlainBurgers as PlainBurgers,
+    PotentialBurgers as PotentialBurgers,
 )
 from ._coefficients import (
     AbstractCoefficient as AbstractCoefficient,

@@ -3,6 +3,7 @@
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
@@ -13,14 +14,14 @@ from ._ball_quadrature import AbstractBallQuadrature, GaussBall
 from ._box import check_radius, check_zero_sides, random_particles, random_points
 from ._coefficients import InitialState
 from ._particles import Particles
-from ._weak_form import AbstractWeakForm
+from ._weak_form import AbstractWeakForm, Fields
 
 
 class AbstractBurgers(AbstractWeakForm):
     """What forms of u_t + u u_x = ν u_xx share.
 
-    Points are (t, x). u is the raw field times sin(π ξ), ξ = 0 … 1 between the ends,
-    and the "coefficient" is u at t = 0: there is no field of its own for it.
+    Points are (t, x), ξ = 0 … 1 is x between the ends, and the "coefficient" is u at
+    t = 0: there is no field of its own for it.
     """
 
     coefficient: eqx.AbstractVar[InitialState]  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -52,17 +53,6 @@ class AbstractBurgers(AbstractWeakForm):
             (0.0, *self.grid.origin),
         )
 
-    def solution(self, fields, points):
-        """The raw field times sin(π ξ), and (∂/∂t, ∂/∂x) of that."""
-        (value,), (slopes,) = fields("u", points)
-        scale = self.coefficient.scale
-        length, low = self.grid.extent[0], self.grid.origin[0]
-        angle = math.pi / length * (points[:, 1] - low)
-        sine, cosine = scale * jnp.sin(angle), scale * jnp.cos(angle)
-        slope = slopes[:, 1] * sine + value * (math.pi / length) * cosine
-        gradient = jnp.stack([slopes[:, 0] * sine, slope], 1)
-        return (value * sine)[None], gradient[None]
-
 
 def _at_start(points: Float[Array, "num 1"]) -> Float[Array, "num 2"]:
     """(0, x)."""
@@ -75,7 +65,8 @@ class PlainBurgers(AbstractBurgers):
 
         balance    mean of (u_t + u u_x) v + ν u_x v_x, in units of U²/L
 
-    with U the scale of the states and L the length. No second derivative is needed.
+    with U the scale of the states and L the length. u is the raw field times sin(π ξ).
+    No second derivative is needed.
 
     **Arguments:**
 
@@ -146,36 +137,48 @@ class PlainBurgers(AbstractBurgers):
         balance = particles.divergence(flux, -rate)
         return {"balance": balance * self.grid.extent[0] / self.coefficient.scale**2}
 
+    def solution(self, fields, points):
+        """The raw field times sin(π ξ), and (∂/∂t, ∂/∂x) of that."""
+        (value,), (slopes,) = fields("u", points)
+        scale = self.coefficient.scale
+        length, low = self.grid.extent[0], self.grid.origin[0]
+        angle = math.pi / length * (points[:, 1] - low)
+        sine, cosine = scale * jnp.sin(angle), scale * jnp.cos(angle)
+        slope = slopes[:, 1] * sine + value * (math.pi / length) * cosine
+        gradient = jnp.stack([slopes[:, 0] * sine, slope], 1)
+        return (value * sine)[None], gradient[None]
+
     def raw_coefficient(self, fields, points):
         """u at t = 0."""
         return self.solution(fields, _at_start(points))[0][0]
 
 
 @register
-class EquilibratedBurgers(AbstractBurgers):
-    """Two fields, u and a potential φ with φ_x = u and φ_t = −(u²/2 − ν u_x):
+class PotentialBurgers(AbstractBurgers):
+    """One field, a potential φ with u = φ_x, for which Burgers' equation is
 
-        density    (φ_x − u)/U
-        flux       (φ_t + u²/2 − ν u_x)/U²         at random points
+        flux       (φ_t + u²/2 − ν u_x)/U²     at random points
 
-    For any φ the density φ_x and the flux −φ_t obey the conservation law exactly. What
-    is left to ask for are two algebraic equations, without second derivatives and test
-    functions, in which a residual counts by its integral in place and time rather than
-    at points: long waves weigh as they do in the solution.
+    Its derivative by x is Burgers' equation: what is asked for is one integration
+    weaker, so that long waves weigh as they do in the solution, and for any φ the
+    density φ_x and the flux −φ_t obey the conservation law exactly. φ is a function of
+    t and cos(π ξ), even about both ends, as the potential of a solution is: u = 0 holds
+    there. The initial state is φ_x at t = 0, so that it is exact up to what is decoded
+    wrongly.
 
     **Arguments:** `grid`, `coefficient`, `viscosity`, `final_time`, `num_times` as of
     `PlainBurgers`, and
 
-    - `num_points`: drawn per evaluation by Latin hypercube. Default 576.
+    - `num_points`: drawn per evaluation by Latin hypercube. Default 300.
 
     !!! example
 
         ```python
         from sciml.grids import Dirichlet, Grid
-        from sciml.weak_forms import EquilibratedBurgers, InitialState
+        from sciml.weak_forms import InitialState, PotentialBurgers
 
         grid = Grid((128,), 2.0, Dirichlet(stored=True), -1.0)
-        form = EquilibratedBurgers(grid, InitialState(), viscosity=0.1 / 3.1416)
+        form = PotentialBurgers(grid, InitialState(), viscosity=0.1 / 3.1416)
         ```
     """
 
@@ -184,7 +187,7 @@ class EquilibratedBurgers(AbstractBurgers):
     viscosity: float = eqx.field(static=True)
     final_time: float = eqx.field(static=True, default=1.0)
     num_times: int = eqx.field(static=True, default=101)
-    num_points: int = eqx.field(static=True, default=576)
+    num_points: int = eqx.field(static=True, default=300)
 
     def __check_init__(self):
         if self.num_points < 1:
@@ -192,28 +195,41 @@ class EquilibratedBurgers(AbstractBurgers):
 
     @property
     def outputs(self):
-        """u and φ."""
-        return {"u": 1, "potential": 1}
+        """φ."""
+        return {"potential": 1}
 
     def draw(self, *, key) -> Float[Array, "num 2"]:
         """A Latin hypercube of times and places."""
         return random_points(self.domain, self.num_points, key=key)
 
     def residuals(self, fields, coefficient, where):
-        """`density` and `flux`, one number each for each point."""
+        """`flux`, one number for each point."""
         del coefficient
-        (u,), (slopes,) = self.solution(fields, where)
-        _, (potential,) = fields("potential", where)
-        scale = self.coefficient.scale
-        # (In units in which the raw field is of size 1.)
-        potential = scale * potential
-        flux = u**2 / 2 - self.viscosity * slopes[:, 1]
-        return {
-            "density": (potential[:, 1] - u) / scale,
-            "flux": (potential[:, 0] + flux) / scale**2,
-        }
+        (rate, u), (_, slope) = self._derivative(fields, where, 1)
+        flux = u**2 / 2 - self.viscosity * slope
+        return {"flux": (rate + flux) / self.coefficient.scale**2}
+
+    def solution(self, fields, points):
+        """φ_x, and (∂/∂t, ∂/∂x) of that."""
+        (_, u), (_, rate) = self._derivative(fields, points, 0)
+        _, (_, slope) = self._derivative(fields, points, 1)
+        return u[None], jnp.stack([rate, slope], 1)[None]
 
     def raw_coefficient(self, fields, points):
-        """φ_x at t = 0: of u a thin layer could be anything, at no cost."""
-        _, (potential,) = fields("potential", _at_start(points))
-        return self.coefficient.scale * potential[:, 1]
+        """φ_x at t = 0."""
+        return self._slopes(fields, _at_start(points))[1]
+
+    def _slopes(self, fields: Fields, points: Float[Array, "num 2"]) -> Array:
+        """φ_t and φ_x."""
+        length, low = self.grid.extent[0], self.grid.origin[0]
+        angle = math.pi / length * (points[:, 1] - low)
+        # (Between the ends as well, so that the field has the box that it knows.)
+        folded = low + length / 2 * (1 - jnp.cos(angle))
+        _, (slopes,) = fields("potential", jnp.stack([points[:, 0], folded], 1))
+        by_place = slopes[:, 1] * (math.pi / 2) * jnp.sin(angle)
+        return self.coefficient.scale * jnp.stack([slopes[:, 0], by_place])
+
+    def _derivative(self, fields: Fields, points: Array, axis: int) -> tuple:
+        """Both slopes, and their derivatives by t or x, in forward mode."""
+        direction = jnp.zeros_like(points).at[:, axis].set(1)
+        return jax.jvp(lambda p: self._slopes(fields, p), (points,), (direction,))
