@@ -19,10 +19,7 @@ from ._darcy_small import (
 )
 from ._deep_directions import bench_deep_directions as bench_deep_directions
 from ._dgno import bench_dgno as bench_dgno, check_dgno as check_dgno
-from ._dgno_tasks import (
-    DGNO_METHODS as DGNO_METHODS,
-    DGNO_PROBLEMS as DGNO_PROBLEMS,
-)
+from ._dgno_tasks import DGNO_METHODS as DGNO_METHODS
 from ._durability import (
     bench_durability as bench_durability,
     bench_soak as bench_soak,

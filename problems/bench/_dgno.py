@@ -19,16 +19,17 @@ from sciml.neural_operators import (
 from sciml.training import fit, muon_optimiser
 from sciml.weak_forms import MeshBall, MixedDiffusion
 
+from .._dgno_recipe import (
+    DGNO_PROBLEMS,
+    dgno_coefficients,
+    dgno_error,
+    exact_solutions,
+    mean_error,
+)
 from .._surrogate import in_float32, num_parameters
 from .._two_phase_darcy import TwoPhaseDarcy
 from ._dgno_published import published_loop
-from ._dgno_tasks import (
-    DGNO_METHODS,
-    DGNO_PROBLEMS,
-    Candidate,
-    exact_solutions,
-    media_of,
-)
+from ._dgno_tasks import DGNO_METHODS, Candidate
 
 Row = dict[str, Any]
 _TRIAL_STEPS = 30
@@ -55,7 +56,8 @@ def bench_dgno(
 
     **Arguments:**
 
-    - `names`: of "two-phase", "continuous" and "burgers". Default all.
+    - `names`: of `DGNO_PROBLEMS`: "darcy-two-phase", "darcy-continuous" and
+        "burgers-dirichlet". Default all.
     - `methods`: names of `DGNO_METHODS`. Default all.
     - `minutes`: of each training, compilation apart. Default 2.
     - `num_train`, `num_test`: coefficients.
@@ -83,19 +85,19 @@ def bench_dgno(
             report(row)
     for name in chosen:
         problem = DGNO_PROBLEMS[name]()
-        media = media_of(problem, num_train, seed + 1000)
-        test = media_of(problem, num_test, seed + 2000)
+        media = dgno_coefficients(problem, num_train, jr.key(seed + 1000))
+        test = dgno_coefficients(problem, num_test, jr.key(seed + 2000))
         exact = exact_solutions(problem, test.inputs)
         mean = np.broadcast_to(_mean_field(problem, media), exact.shape)
         facts = {"problem": name, "method": "mean field", "labels": "yes"}
-        report(facts | {"relative_l2": _error(mean, exact)})
-        if name != "burgers":
+        report(facts | {"relative_l2": mean_error(mean, exact)})
+        if name != "burgers-dirichlet":
             solved = jax.lax.map(
                 lambda a, problem=problem: problem.solve(a).value,
                 jnp.asarray(test.inputs[:, 0], jnp.result_type(float)),
             )
             facts = {"problem": name, "method": "finite volumes", "labels": "no"}
-            report(facts | {"relative_l2": _error(np.asarray(solved), exact)})
+            report(facts | {"relative_l2": mean_error(np.asarray(solved), exact)})
         labelled = _labels(problem, media)
         for method in named:
             labels, where, make = DGNO_METHODS[method]
@@ -105,7 +107,7 @@ def bench_dgno(
                 _trained(make(problem, media, labelled, jr.key(k)), minutes, k)
                 for k in range(seed, seed + seeds)
             ]
-            errors = [_judged(model, test, exact) for model, *_ in found]
+            errors = [dgno_error(model, test.inputs, exact) for model, *_ in found]
             report(
                 {
                     "problem": name,
@@ -160,17 +162,6 @@ def _trained(candidate: Candidate, minutes: float, seed: int) -> tuple[Any, int,
     return model, steps, history.training_time
 
 
-def _judged(model: Any, test: Dataset, exact: np.ndarray) -> float:
-    outputs = jax.lax.map(jax.jit(model), jnp.asarray(test.inputs))
-    return _error(np.asarray(outputs).reshape(exact.shape), exact)
-
-
-def _error(outputs: np.ndarray, exact: np.ndarray) -> float:
-    """Mean of ‖û − u‖/‖u‖."""
-    norm = lambda field: np.linalg.norm(field.reshape(len(exact), -1), axis=1)
-    return float(np.mean(norm(np.asarray(outputs, float) - exact) / norm(exact)))
-
-
 def _mean_field(problem: Any, media: Dataset) -> np.ndarray:
     return exact_solutions(problem, media.inputs[:100]).mean(0)
 
@@ -191,7 +182,7 @@ def _labels(problem: Any, media: Dataset) -> Callable[[], Dataset]:
 def _speeds(seed: int, num_steps: int = 5, repeats: int = 3) -> list[Row]:
     """A step with the published sizes: 25 media, 100 balls of 25 nodes."""
     problem = TwoPhaseDarcy()
-    media = media_of(problem, 200, seed)
+    media = dgno_coefficients(problem, 200, jr.key(seed))
     form = problem.weak_form()
     mixed = MixedDiffusion(
         form.grid, form.coefficient, form.source, quadrature=MeshBall(7)

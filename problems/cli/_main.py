@@ -32,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         commands, prog = TrainPreconditioner, "sciml train preconditioner"
         arguments = arguments[2:] or ["--help"]
+    elif arguments[:2] == ["train", "dgno"]:
+        from ._train_dgno import TrainDGNO
+
+        commands, prog, arguments = TrainDGNO, "sciml train dgno", arguments[2:]
     try:
         command: Any = tyro.cli(
             commands,

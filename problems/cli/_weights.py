@@ -1,4 +1,4 @@
-"""A trained preconditioner from what the user calls it."""
+"""A trained preconditioner or model from what the user calls it."""
 
 import pathlib
 from typing import Any
@@ -15,7 +15,8 @@ def trained(name: str) -> Any:
     from sciml._pretrained import pretrained_names
 
     if name in pretrained_names():
-        return sciml.pretrained(name).learned
+        found = sciml.pretrained(name)
+        return getattr(found, "learned", found)
     if not pathlib.Path(name).is_file():
         known = ", ".join(pretrained_names())
         raise BadData(f"{name}: no such file, and none of {known}.")

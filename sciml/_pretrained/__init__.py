@@ -1,26 +1,29 @@
 """Weights that come with the library."""
 
 import importlib.resources
+from typing import Any
 
 from .._serialisation import load
-from ..preconditioners import Pretrained
 
 _SUFFIX = ".safetensors"
 
 
-def pretrained(name: str) -> Pretrained:
-    """A trained preconditioner that comes with the library.
+def pretrained(name: str) -> Any:
+    """A trained preconditioner or model that comes with the library.
 
-    What trained it, on what, and what it achieved stands in its `provenance`; what it
-    is for in its `scope`. Other systems get a classical preconditioner, and
+    What trained it, on what, and what it achieved stands in its `provenance`; what a
+    preconditioner is for in its `scope`. Other systems get a classical one, and
     `stats["preconditioner"]["in_distribution"]` says so.
 
     **Arguments:**
 
     - `name`: "two-phase-2d" (`LearnedMultigrid` for scalar elliptic operators on grids
         with two axes: jumps up to 10⁴, channels, turned anisotropy), "lognormal-2d"
-        (`SparseApproximateInverse`, which needs no grid), or "poisson-3d"
-        (`DeepConjugateDirections`, which needs `sciml.FlexibleCG`).
+        (`SparseApproximateInverse`, which needs no grid), "poisson-3d"
+        (`DeepConjugateDirections`, which needs `sciml.FlexibleCG`), or
+        "dgno-two-phase" (`sciml.inverse.TrainedDGNO` for `problems.TwoPhaseDarcy`).
+
+    **Returns:** a `sciml.preconditioners.Pretrained`, or the model.
 
     **Raises:** `ValueError` for an unknown name.
 

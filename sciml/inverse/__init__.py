@@ -16,3 +16,4 @@ from ._posterior import (
 )
 from ._prior import LatentPrior as LatentPrior
 from ._total_variation import TotalVariation as TotalVariation
+from ._trained import TrainedDGNO as TrainedDGNO

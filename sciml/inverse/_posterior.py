@@ -14,6 +14,7 @@ from ._laplace import Laplace
 from ._method import AbstractPosteriorMethod, Found
 from ._observations import Observations
 from ._prior import LatentPrior
+from ._trained import TrainedDGNO
 
 
 class Posterior(eqx.Module):
@@ -79,7 +80,7 @@ class Posterior(eqx.Module):
 
 
 def posterior(
-    model: DGNO | AbstractLinearProblem,
+    model: TrainedDGNO | DGNO | AbstractLinearProblem,
     observations: Observations,
     *,
     method: AbstractPosteriorMethod | None = None,
@@ -97,13 +98,14 @@ def posterior(
 
     **Arguments:**
 
-    - `model`: a trained `DGNO`, u having one channel; or an `AbstractLinearProblem`.
+    - `model`: a trained `DGNO` or `TrainedDGNO`, u having one channel; or an
+        `AbstractLinearProblem`.
     - `observations`: values of u at points.
     - `method`: `Laplace()` (default) or `NUTS()` for a `DGNO`, `TotalVariation(…)` for
         a problem.
-    - `prior`: of β, for a `DGNO`. Default `LatentPrior.standard(model)`, which does not
-        know where the model was trained: `LatentPrior.fit(model, coefficients)` does,
-        and is much better.
+    - `prior`: of β, for a `DGNO`. Default that of a `TrainedDGNO`; of a `DGNO`
+        `LatentPrior.standard(model)`, which does not know where the model was trained:
+        `LatentPrior.fit(model, coefficients)` does, and is much better.
     - `throw`: raise where the search ended at no optimum. Default True.
     - `key`: draws starting points and samples.
 
@@ -128,6 +130,9 @@ def posterior(
     """
     if method is None:
         method = Laplace()
+    if isinstance(model, TrainedDGNO):
+        prior = model.prior if prior is None else prior
+        model = model.model
     misfit = method.misfit(model, observations, prior)
     found = _find(method, misfit, key)
     grid, domain, dtype = misfit.grid, misfit.domain, observations.values.dtype

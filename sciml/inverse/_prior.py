@@ -103,3 +103,19 @@ class LatentPrior(eqx.Module):
         """
         z = self.mean.astype(w.dtype) + self.factor.astype(w.dtype) @ w
         return model.latent.bounded(z)
+
+    def distance(self, model: DGNO, x: Float[Array, "..."]) -> Float[Array, ""]:
+        """How far the latent vector of a coefficient is from the mean.
+
+        The root mean square of the w that makes it, 1 for w ~ N(0, I).
+
+        **Arguments:**
+
+        - `model`: that the prior is of.
+        - `x`: the coefficient, shape `(1, *space)`.
+        """
+        centre, _ = model.latent.unbounded(model.raw_latent(x))
+        off = centre - self.mean.astype(centre.dtype)
+        factor = self.factor.astype(centre.dtype)
+        w = jax.scipy.linalg.solve_triangular(factor, off, lower=True)
+        return jnp.sqrt(jnp.mean(w**2))

@@ -49,7 +49,8 @@ class DGNO(eqx.Module):
         `GaussianLatent()`, as in the paper's text.
     - `key`: draws the parameters.
 
-    **Raises:** `ValueError` for arguments out of range, and fields that do not fit.
+    **Raises:** `ValueError` for arguments out of range, fields that do not fit, and
+    values that a coefficient of the weak form's kind has not (outside of `jit`).
 
     !!! example
 
@@ -233,6 +234,7 @@ class DGNO(eqx.Module):
                 f"x: expected a coefficient on the weak form's grid, shape "
                 f"{(1, *grid.shape)}, got {x.shape}."
             )
+        self.weak_form.coefficient.check(x)
         return x
 
 

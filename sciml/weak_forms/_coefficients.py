@@ -4,7 +4,9 @@ import abc
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .._serialisation import register
@@ -40,6 +42,13 @@ class AbstractCoefficient(eqx.Module):
         self, raw: Float[Array, "..."], values: Float[Array, "..."]
     ) -> Float[Array, "..."]:
         """−log p(values | raw) at each place, up to a constant."""
+
+    @abc.abstractmethod
+    def check(self, values: Float[Array, "..."]) -> None:
+        """**Raises:** `ValueError` for values that a coefficient of this kind has not.
+
+        Of values that are being traced nothing is known.
+        """
 
 
 @register
@@ -89,6 +98,11 @@ class TwoPhaseCoefficient(AbstractCoefficient):
         """The cross-entropy; for values in between, of their mixture."""
         high = (values - self.low) / (self.high - self.low)
         return jax.nn.softplus(raw) - high * raw
+
+    def check(self, values):
+        """Expected from `low` to `high`: values between them are mixtures."""
+        slack = 1e-5 * (self.high - self.low)
+        _check(values, self.low - slack, self.high + slack)
 
 
 @register
@@ -140,6 +154,10 @@ class SmoothCoefficient(AbstractCoefficient):
         error = jnp.log(values / self.centre) - self.spread * raw
         return 0.5 * (error / self.std) ** 2
 
+    def check(self, values):
+        """Expected positive."""
+        _check(values, np.finfo(float).tiny, np.finfo(float).max)
+
 
 @register
 class InitialState(AbstractCoefficient):
@@ -185,6 +203,23 @@ class InitialState(AbstractCoefficient):
     def misfit(self, raw, values):
         """That of a normal distribution."""
         return 0.5 * ((values - raw) / (self.std * self.scale)) ** 2
+
+    def check(self, values):
+        """Expected finite."""
+        _check(values, -np.finfo(float).max, np.finfo(float).max)
+
+
+def _check(values: Array, low: float, high: float) -> None:
+    if isinstance(values, jax.core.Tracer):
+        return
+    known = np.asarray(values, float)
+    inside = (known >= low) & (known <= high)
+    if not inside.all():
+        worst = known[~inside].ravel()[0]
+        raise ValueError(
+            f"coefficient: expected values from {low:.4g} to {high:.4g}, got others at "
+            f"{int((~inside).sum())} of {known.size} nodes, the first is {worst:.4g}."
+        )
 
 
 def nearest(

@@ -11,8 +11,8 @@ class DGNOTraining:
     """Train with and without solutions for equal times; time the published loop."""
 
     report: Reported
-    names: tuple[str, ...] = ("two-phase", "continuous", "burgers")
-    """Problems."""
+    names: tuple[str, ...] | None = None
+    """Problems; default all three of DGNO's."""
     methods: tuple[str, ...] | None = None
     """By name; default all that there are for a problem."""
     minutes: float = 2.0
