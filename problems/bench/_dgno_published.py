@@ -60,7 +60,9 @@ def published_loop(
         return parameters, losses[-1]
 
     parameters = _parameters(nodes**2, weight_key)
-    program = jax.jit(run).lower(parameters, key).compile()
+    # (It broadcasts as Torch does.)
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        program = jax.jit(run).lower(parameters, key).compile()
     start = time.perf_counter()
     _, loss = jax.block_until_ready(program(parameters, key))
     return (time.perf_counter() - start) / num_steps, float(loss)

@@ -52,6 +52,7 @@ def _commands() -> Any:
     import tyro
 
     from ._demo import Demo
+    from ._invert import Invert
     from ._list import List
     from ._predict import Predict
     from ._report import MakeReport
@@ -65,6 +66,7 @@ def _commands() -> Any:
         "solve": Solve,
         "train": Train,
         "predict": Predict,
+        "invert": Invert,
         "bench": Bench,
         "report": MakeReport,
         "demo": Demo,

@@ -16,6 +16,7 @@ from ._dgno import DGNOTraining
 from ._durability import Durability
 from ._expert_scaling import ExpertScaling
 from ._faults import Faults
+from ._inverse import Inverse
 from ._learned_multigrid import LearnedMultigrid
 from ._linear import Linear
 from ._neural_odes import NeuralODEs
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "constraint-training": "penalties, a hard constraint, experts: trained on a PDE",
     "expert-scaling": "experts in turn, at once, on devices; more nodes, more experts",
     "dgno": "training without solutions: errors at equal time, speed of a step",
+    "inverse": "media from a few noisy values: errors, calibration, adjoint solves",
     "neural-odes": "penalties on the cost of a solve: accuracy, evaluations, times",
     "recorder": "what recording a solve costs, and a price on it; torch (--torch)",
     "darcy-small": "MgNO and FNO on the small real Darcy set (--data)",
@@ -67,6 +69,7 @@ _Benchmark = (
     | Annotated[ConstraintTraining, _called("constraint-training")]
     | Annotated[ExpertScaling, _called("expert-scaling")]
     | Annotated[DGNOTraining, _called("dgno")]
+    | Annotated[Inverse, _called("inverse")]
     | Annotated[NeuralODEs, _called("neural-odes")]
     | Annotated[Recorder, _called("recorder")]
     | Annotated[DarcySmall, _called("darcy-small")]

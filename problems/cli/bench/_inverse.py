@@ -1,0 +1,90 @@
+"""`sciml bench inverse`."""
+
+import dataclasses
+import pathlib
+
+from .._common import BadData, ExitCode, Usage, say
+from .._weights import trained
+from ._report import Reported
+
+
+@dataclasses.dataclass
+class Inverse:
+    """Invert media with known truth: errors, calibration, times, adjoint solves."""
+
+    report: Reported
+    model: str = "dgno-two-phase"
+    """A file that `sciml train dgno darcy-two-phase` wrote, or what comes with the
+    library."""
+    observations: tuple[int, ...] = (100, 25, 400)
+    """Numbers of observations, at 25 decibels."""
+    snrs: tuple[float, ...] = (15.0, 40.0)
+    """Further ratios of signal to noise in decibels, with the first of the numbers."""
+    cases: int = 100
+    """Media for Laplace's method."""
+    nuts_cases: int = 5
+    """Media for the sampler."""
+    variation_cases: int = 20
+    """Media for adjoint solves."""
+    plot: str | None = None
+    """Draw the first case of each number of observations into this folder."""
+
+    def __call__(self) -> ExitCode:
+        """Invert, judge, print, record."""
+        tell = self.report.begin()
+        if not self.observations or not all(1 <= n <= 729 for n in self.observations):
+            raise Usage("observations: expected from 1 to 729, the nodes inside.")
+        for name in ("cases", "nuts_cases", "variation_cases"):
+            if getattr(self, name) < 0:
+                raise Usage(f"{name}: expected at least 0.")
+        from sciml.inverse import TrainedDGNO
+        from sciml.weak_forms import TwoPhaseCoefficient
+
+        from ...bench import bench_inverse
+
+        model = trained(self.model)
+        kind = None
+        if isinstance(model, TrainedDGNO):
+            kind = model.model.weak_form.coefficient
+        if not isinstance(kind, TwoPhaseCoefficient):
+            raise BadData(f"{self.model}: expected a DGNO of darcy-two-phase.")
+        settings = [(number, 25.0) for number in self.observations]
+        settings += [(self.observations[0], snr) for snr in self.snrs]
+        rows = bench_inverse(
+            model,
+            settings=settings,
+            cases=self.cases,
+            nuts_cases=self.nuts_cases,
+            variation_cases=self.variation_cases,
+            seed=self.report.seed,
+            on_row=tell,
+        )
+        if self.plot is not None:
+            self._draw(model)
+        self.report.end("inverse", self, rows, provenance=_told(model))
+        return ExitCode.DONE
+
+    def _draw(self, model) -> None:
+        import jax.random as jr
+
+        from sciml.evaluation import png
+        from sciml.inverse import posterior
+
+        from ..._inverse_cases import inverse_case
+        from ..._posterior_picture import draw_posterior
+        from ..._two_phase_darcy import TwoPhaseDarcy
+
+        folder = pathlib.Path(str(self.plot))
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in self.observations:
+            seed = self.report.seed
+            case = inverse_case(TwoPhaseDarcy(), seed, num_observations=number)
+            found = posterior(model, case.observations, throw=False, key=jr.key(seed))
+            file = folder / f"inverse-{number}.png"
+            file.write_bytes(png(draw_posterior(found, case.observations, case)))
+            say(f"drawn: {file}")
+
+
+def _told(model) -> dict | None:
+    own = model.provenance
+    return None if own is None else dataclasses.asdict(own)
