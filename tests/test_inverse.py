@@ -12,7 +12,13 @@ import pytest
 import sciml
 from sciml.data import Dataset
 from sciml.grids import Dirichlet, Grid
-from sciml.inverse import Laplace, LatentPrior, Observations, posterior
+from sciml.inverse import (
+    Laplace,
+    LatentPrior,
+    Observations,
+    PointEstimate,
+    posterior,
+)
 from sciml.neural_operators import DGNO, BoxLatent, DenseEncoder, GaussianLatent
 from sciml.weak_forms import EquilibratedDiffusion, TwoPhaseCoefficient
 
@@ -257,3 +263,46 @@ def test_refuses_what_does_not_fit(model, getkey):
         Laplace(0)
     with pytest.raises(TypeError, match="outside of jit"):
         jax.jit(lambda v: Observations(POINTS, v, std=0.1).values)(jnp.asarray(VALUES))
+
+
+# --- the published point estimate -----------------------------------------------------
+
+
+def test_point_estimate(model, prior, getkey):
+    # (Weight decay leaves a misfit in proportion to the values: noise above that.)
+    w, seen = measured(model, prior, jr.key(5), count=30, std=6e-3)
+    method = PointEstimate(num_starts=2, residual_weight=0.0)
+    found = posterior(model, seen, method=method, prior=prior, key=getkey())
+    assert found.result == sciml.RESULTS.successful
+    assert found.stats["p_value"] > 1e-3 and found.stats["loss"] > 0
+    nodes = jnp.asarray(model.nodes)
+    exact = model.solution(prior.latent(model, w), nodes)
+    off = jnp.linalg.norm(found.mean.reshape(1, -1) - exact)
+    assert off < 0.1 * jnp.linalg.norm(exact)
+    assert jnp.all(jnp.isnan(found.std)) and jnp.all(jnp.isnan(found.coefficient_std))
+    # The vector at the end is that of the mode, whatever the prior.
+    u = model.solution(found.latent, nodes)
+    np.testing.assert_allclose(u, found.mean.reshape(1, -1), rtol=1e-10)
+    # A residual that cannot vanish pulls it away from the observations.
+    pulled = posterior(
+        model,
+        seen,
+        method=PointEstimate(20, residual_weight=1e4),
+        prior=prior,
+        throw=False,
+        key=getkey(),
+    )
+    assert pulled.result == sciml.RESULTS.max_steps_reached
+    assert pulled.stats["misfit"] > 10 * found.stats["misfit"]
+    for given in ({"num_steps": 0}, {"num_starts": 0}, {"learning_rate": 0.0}):
+        with pytest.raises(ValueError, match=next(iter(given))):
+            PointEstimate(**given)
+
+
+def test_relaxed_samples(getkey):
+    """Mean of 25 logistic numbers: variance π²/75."""
+    kind = TwoPhaseCoefficient(5.0, 10.0)
+    found = np.asarray(kind.relaxed(jnp.full(4000, 0.3), key=getkey()))
+    raw = np.log((found - 5) / (10 - found))
+    assert abs(raw.mean() - 0.3) < 0.03
+    assert abs(raw.std() - math.pi / math.sqrt(75)) < 0.02

@@ -10,6 +10,7 @@ from ._method import (
 )
 from ._nuts import NUTS as NUTS
 from ._observations import Observations as Observations
+from ._point_estimate import PointEstimate as PointEstimate
 from ._posterior import (
     Posterior as Posterior,
     posterior as posterior,

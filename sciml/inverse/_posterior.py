@@ -101,8 +101,8 @@ def posterior(
     - `model`: a trained `DGNO` or `TrainedDGNO`, u having one channel; or an
         `AbstractLinearProblem`.
     - `observations`: values of u at points.
-    - `method`: `Laplace()` (default) or `NUTS()` for a `DGNO`, `TotalVariation(…)` for
-        a problem.
+    - `method`: `Laplace()` (default), `NUTS()` or `PointEstimate()` for a `DGNO`,
+        `TotalVariation(…)` for a problem.
     - `prior`: of β, for a `DGNO`. Default that of a `TrainedDGNO`; of a `DGNO`
         `LatentPrior.standard(model)`, which does not know where the model was trained:
         `LatentPrior.fit(model, coefficients)` does, and is much better.

@@ -6,8 +6,9 @@ import equinox as eqx
 import jax
 import jax.core
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._serialisation import register
 from ..grids import Grid
@@ -42,6 +43,19 @@ class AbstractCoefficient(eqx.Module):
         self, raw: Float[Array, "..."], values: Float[Array, "..."]
     ) -> Float[Array, "..."]:
         """−log p(values | raw) at each place, up to a constant."""
+
+    def relaxed(
+        self, raw: Float[Array, "..."], *, key: PRNGKeyArray
+    ) -> Float[Array, "..."]:
+        """A sample that is differentiable by `raw`; the expectation unless it says.
+
+        **Arguments:**
+
+        - `raw`: what was decoded.
+        - `key`: draws it.
+        """
+        del key
+        return self.value(raw)
 
     @abc.abstractmethod
     def check(self, values: Float[Array, "..."]) -> None:
@@ -98,6 +112,11 @@ class TwoPhaseCoefficient(AbstractCoefficient):
         """The cross-entropy; for values in between, of their mixture."""
         high = (values - self.low) / (self.high - self.low)
         return jax.nn.softplus(raw) - high * raw
+
+    def relaxed(self, raw, *, key):
+        """`value` of raw + the mean of 25 standard logistic numbers, as published."""
+        noise = jnp.mean(jr.logistic(key, (25, *raw.shape), raw.dtype), 0)
+        return self.value(raw + noise)
 
     def check(self, values):
         """Expected from `low` to `high`: values between them are mixtures."""
