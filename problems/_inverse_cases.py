@@ -7,7 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sciml.inverse import Observations
+from sciml.inverse import Observations, TrainedDGNO
+from sciml.weak_forms import (
+    EquilibratedDiffusion,
+    MixedDiffusion,
+    PlainDiffusion,
+    TwoPhaseCoefficient,
+)
+
+from ._continuous_darcy import ContinuousDarcy
+from ._two_phase_darcy import TwoPhaseDarcy
 
 
 class InverseCase(eqx.Module):
@@ -61,6 +70,26 @@ def inverse_case(
         nodes[chosen].astype(np.float32), values.astype(np.float32), std=std
     )
     return InverseCase(np.asarray(a), exact, seen)
+
+
+def problem_of(model: TrainedDGNO) -> Any:
+    """The problem whose equation a model has learned; None for others.
+
+    **Arguments:**
+
+    - `model`: of `TwoPhaseDarcy` or `ContinuousDarcy`, of any size.
+    """
+    form: Any = model.model.weak_form
+    if not isinstance(form, EquilibratedDiffusion | MixedDiffusion | PlainDiffusion):
+        return None
+    kind, points = form.coefficient, form.grid.num_points
+    if isinstance(kind, TwoPhaseCoefficient):
+        problem: Any = TwoPhaseDarcy(points, kind.low, kind.high, form.source)
+    else:
+        problem = ContinuousDarcy(points, form.source)
+    same = eqx.tree_equal(problem.weak_form().grid, form.grid)
+    same = same and type(kind) is type(problem.weak_form().coefficient)
+    return problem if same else None
 
 
 @eqx.filter_jit

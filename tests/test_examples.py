@@ -304,8 +304,7 @@ def test_dgno_darcy(capsys):
     numbers = run("dgno_darcy")
     # 200 media and 120 steps; 1,000 and 1,500 take minutes and give a third of it.
     assert numbers["error"] < 0.06 < 0.08 < numbers["mean_field"]
-    assert numbers["error"] < numbers["rival"]
-    assert numbers["training_time"] > 0 and numbers["rival_training_time"] > 0
+    assert numbers["training_time"] > 0
     assert 0.05 < numbers["bound"] < 0.4
     assert "no solutions" in capsys.readouterr().out
 

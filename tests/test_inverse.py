@@ -292,8 +292,14 @@ def test_point_estimate(model, prior, getkey):
         throw=False,
         key=getkey(),
     )
-    assert pulled.result == sciml.RESULTS.max_steps_reached
+    assert pulled.stats["out_of_distribution"]
     assert pulled.stats["misfit"] > 10 * found.stats["misfit"]
+    # The published settings stop where they are told to.
+    early = PointEstimate(40, 1e-3)
+    stopped = posterior(
+        model, seen, method=early, prior=prior, throw=False, key=getkey()
+    )
+    assert stopped.result == sciml.RESULTS.max_steps_reached
     for given in ({"num_steps": 0}, {"num_starts": 0}, {"learning_rate": 0.0}):
         with pytest.raises(ValueError, match=next(iter(given))):
             PointEstimate(**given)

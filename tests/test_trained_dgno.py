@@ -64,7 +64,7 @@ def test_foreign_coefficients(trained, media):
     assert "values from" in str(trained.misses(np.where(a > 7, np.nan, a)))
     far = TrainedDGNO(trained.model, trained.prior, (5.0, 10.0), 1e-3)
     assert "latent vector" in str(far.misses(a))
-    with pytest.raises(ValueError, match=r"from 5 to 10, got others at \d+ of 49"):
+    with pytest.raises(ValueError, match=r"from 5 to 10, got others at \d+ of"):
         trained(2 * a)
     # Of what is being traced nothing is known.
     assert jnp.all(jnp.isfinite(eqx.filter_jit(trained)(jnp.asarray(2 * a))))

@@ -38,7 +38,11 @@ from ._faults import (
     nested_cells as nested_cells,
     rival_cells as rival_cells,
 )
-from ._inverse import bench_inverse as bench_inverse, reliability as reliability
+from ._inverse import (
+    bench_inverse as bench_inverse,
+    inverse_cases as inverse_cases,
+    reliability as reliability,
+)
 from ._learned_multigrid import bench_learned_multigrid as bench_learned_multigrid
 from ._linear import bench_linear as bench_linear
 from ._mutations import (

@@ -138,18 +138,24 @@ def check_dgno(
             if name not in known:
                 raise ValueError(f"{what}: no {name!r}; known are {', '.join(known)}.")
         chosen.append(found)
-    return chosen[0], chosen[1]
+    names, methods = chosen
+    for method in methods:
+        if not set(names) & set(DGNO_METHODS[method][1]):
+            raise ValueError(f"methods: {method!r} is not for {', '.join(names)}.")
+    return names, methods
 
 
 def _trained(candidate: Candidate, minutes: float, seed: int) -> tuple[Any, int, float]:
     """The model, its steps, and the seconds that they took."""
+
+    rate = candidate.learning_rate
 
     def run(num_steps: int):
         return fit(
             in_float32(candidate.model),
             candidate.data,
             loss=candidate.loss,
-            optimiser=muon_optimiser(num_steps, 1e-2, 5e-3),
+            optimiser=muon_optimiser(num_steps, rate, rate / 2),
             num_steps=num_steps,
             batch_size=candidate.batch_size,
             progress=False,

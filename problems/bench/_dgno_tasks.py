@@ -4,12 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
 
 from sciml.data import Dataset
 from sciml.neural_operators import FlattenedField, MgNO, MultiONet, normalised
 from sciml.preconditioners import Multigrid
 from sciml.training import D4Augmented, PhysicsResidual, RelativeL2
-from sciml.weak_forms import MixedDiffusion, PlainBurgers, PlainDiffusion
+from sciml.weak_forms import (
+    AbstractCoefficient,
+    MixedDiffusion,
+    PlainBurgers,
+    PlainDiffusion,
+)
 
 from .._dgno_recipe import dgno_recipe
 
@@ -25,6 +32,7 @@ class Candidate(eqx.Module):
     data: Dataset
     loss: Any
     batch_size: int
+    learning_rate: float = 1e-2
 
 
 def _multionet(media: Dataset, summed: int, key: Any) -> MultiONet:
@@ -33,10 +41,32 @@ def _multionet(media: Dataset, summed: int, key: Any) -> MultiONet:
     return MultiONet(2, 1, 1, 100, 5, summed, grid.boundary, sensors, key=key)
 
 
+class _Scaled(eqx.Module):
+    """A model in units in which its input and its output are of size 1."""
+
+    model: Any
+    kind: AbstractCoefficient
+    size: float = eqx.field(static=True)
+
+    def __call__(self, x):
+        return self.size * self.model(self.kind.normalised(x))
+
+
 def _physical(summed: int, norm: Any = None) -> Callable[..., Candidate]:
+    """By the residual of finite volumes on the same grid; no solution is used.
+
+    Inputs are scaled as for DGNO; outputs by the solution of a medium that is the same
+    everywhere, so that rivals do not have to learn the units.
+    """
+
     def make(problem, media, labelled, key):
         loss = D4Augmented(PhysicsResidual(problem, norm))
-        return Candidate(_multionet(media, summed, key), media, loss, _BATCH)
+        middle = np.full(media.grid.shape, np.exp(np.mean(np.log(media.inputs))))
+        even = np.asarray(problem.solve(jnp.asarray(middle, float), rtol=1e-4).value)
+        model = _multionet(media, summed, key)
+        kind = problem.weak_form().coefficient
+        scaled = _Scaled(model, kind, float(np.sqrt(np.mean(even**2))))
+        return Candidate(scaled, media, loss, _BATCH)
 
     return make
 
@@ -69,7 +99,9 @@ def _weak(form: Callable[[Any], Any]) -> Callable[..., Candidate]:
 
 _PLAIN = lambda form: PlainDiffusion(form.grid, form.coefficient, form.source)
 _MIXED = lambda form: MixedDiffusion(form.grid, form.coefficient, form.source)
-_BALLS = lambda form: PlainBurgers(form.grid, form.coefficient, form.viscosity)
+_BALLS = lambda form: PlainBurgers(
+    form.grid, form.coefficient, form.viscosity, form.final_time, form.num_times
+)
 
 # Name, whether solutions are used, for which problems, and how it is made.
 DGNO_METHODS: dict[str, tuple[bool, tuple[str, ...], Callable[..., Candidate]]] = {

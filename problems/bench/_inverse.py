@@ -1,8 +1,8 @@
 """Media from a few noisy values: errors, calibration, times; adjoint solves beside."""
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.random as jr
@@ -13,12 +13,13 @@ from sciml.inverse import (
     NUTS,
     AbstractPosteriorMethod,
     Laplace,
+    PointEstimate,
     TotalVariation,
     TrainedDGNO,
     posterior,
 )
 
-from .._inverse_cases import InverseCase, inverse_case, judged
+from .._inverse_cases import InverseCase, inverse_case, judged, problem_of
 from .._two_phase_darcy import TwoPhaseDarcy
 
 Row = dict[str, Any]
@@ -40,81 +41,167 @@ def bench_inverse(
     """Posteriors of two-phase media with known truth.
 
     Media are drawn from the problem's distribution, solutions are those of a finer
-    grid, values are taken at random nodes. Methods see the same cases:
+    grid, values are taken at random nodes. All methods see the first of the same cases:
 
     - "Laplace": in the model's latent space;
-    - "NUTS": the same posterior, sampled; the check of the former, on the first cases;
+    - "NUTS": the same posterior, sampled; the check of the former;
+    - "point estimate, as published": `PointEstimate()`;
     - "total variation": adjoint solves until the observations are met, without any
-      training; and "…, as long as Laplace", with as many steps as fit into the time of
-      Laplace's method, one at least.
+      training; and one step of that, with the median of the λ that were found, as next
+      to no more fits into the time that Laplace's method takes.
 
     **Arguments:**
 
     - `model`: of `problems.TwoPhaseDarcy`.
     - `settings`: numbers of observations, and decibels of signal to noise.
-    - `cases`, `nuts_cases`, `variation_cases`: for each method; of 0 none.
+    - `cases`, `nuts_cases`, `variation_cases`: for Laplace's method, for NUTS, and for
+        the others; of 0 none.
     - `seed`: of the cases.
     - `on_row`: called with each row when it is complete.
 
     **Returns:** rows with `method`, `observations`, `snr`, `cases`, and means over them
-    of what `judged` gives; `reliability`, the share of the higher phase where its
-    probability is in each tenth, `calibration_error`, their mean distance weighted by
-    how often that is; `run_time`, the median of seconds without the first case;
-    `converged`, and `flagged` as another kind. For NUTS also `r_hat` (worst),
+    of what `judged` gives; `run_time`, the median of seconds without the first case;
+    `converged`, and `flagged` as another kind; `laplace_coefficient_error` and
+    `laplace_solution_error`, those of Laplace's method on the cases of the row. Where
+    probabilities are meant as such, `coverage`, `brier`, `reliability`, the share of
+    the higher phase where its probability is in each tenth, and `calibration_error`,
+    their mean distance weighted by how often that is. For NUTS also `r_hat` (worst),
     `effective_sample_size` (least), `acceptance` (mean), and `std_of_laplace`, its mean
     standard deviation of u over that of Laplace's method.
+
+    **Raises:** `ValueError` for a model of another problem.
     """
-    form: Any = model.model.weak_form
-    kind = form.coefficient
-    problem = TwoPhaseDarcy(form.grid.num_points, kind.low, kind.high, form.source)
+    problem = problem_of(model)
+    if not isinstance(problem, TwoPhaseDarcy):
+        raise ValueError("model: expected one of problems.TwoPhaseDarcy.")
+    kind = problem.weak_form().coefficient
     rows: list[Row] = []
 
-    def report(row: Row) -> None:
-        rows.append(row)
-        if on_row is not None:
-            on_row(row)
-
     for number, snr in settings:
-        first = _FIRST_SEED + 10_000 * seed
-        drawn = [
-            inverse_case(problem, first + k, num_observations=number, snr=snr)
-            for k in range(max(cases, nuts_cases, variation_cases))
-        ]
-        facts, spreads = {"observations": number, "snr": snr}, []
+        most = max(cases, nuts_cases, variation_cases)
+        drawn = inverse_cases(problem, most, number, snr, seed)
+        laplace = None
         if cases:
-            row, spreads = _all(model, drawn[:cases], Laplace(), seed)
-            report({"method": "Laplace", **facts, **row})
-        if nuts_cases:
-            row, sampled = _all(model, drawn[:nuts_cases], NUTS(), seed)
-            if cases:
-                ratio = np.mean(sampled) / np.mean(spreads[:nuts_cases])
-                row["std_of_laplace"] = float(ratio)
-            report({"method": "NUTS", **facts, **row})
-        if variation_cases:
-            some = drawn[:variation_cases]
-            row, _ = _all(problem, some, TotalVariation(kind), seed)
-            report({"method": "total variation", **facts, **row})
-            if cases:
-                step_time = row["run_time"] / row["num_steps"]
-                laplace_time = next(
-                    r["run_time"] for r in reversed(rows) if r["method"] == "Laplace"
-                )
-                steps = max(int(laplace_time / step_time), 1)
-                short = TotalVariation(kind, max_steps=steps)
-                row, _ = _all(problem, some, short, seed)
-                name = "total variation, as long as Laplace"
-                report({"method": name, **facts, **row})
+            laplace = _all(model, drawn[:cases], Laplace(), kind, seed)
+        for name, judged_cases in _methods(
+            model, problem, laplace, drawn[:nuts_cases], drawn[:variation_cases], seed
+        ):
+            row = {"method": name, "observations": number, "snr": snr}
+            row |= judged_cases.row(name in ("Laplace", "NUTS"))
+            if laplace is not None and judged_cases is not laplace:
+                count = len(judged_cases.found)
+                for error in ("coefficient_error", "solution_error"):
+                    row[f"laplace_{error}"] = laplace.mean(error, count)
+                if name == "NUTS":
+                    ratio = judged_cases.mean("spread") / laplace.mean("spread", count)
+                    row["std_of_laplace"] = ratio
+            rows.append(row)
+            if on_row is not None:
+                on_row(row)
     return rows
 
 
+def _methods(
+    model: TrainedDGNO,
+    problem: TwoPhaseDarcy,
+    laplace: "_Judged | None",
+    for_nuts: Sequence[InverseCase],
+    for_others: Sequence[InverseCase],
+    seed: int,
+) -> Iterator[tuple[str, "_Judged"]]:
+    """Each method's name, and its cases when they are done."""
+    kind = problem.weak_form().coefficient
+    if laplace is not None:
+        yield "Laplace", laplace
+    if for_nuts:
+        yield "NUTS", _all(model, for_nuts, NUTS(), kind, seed)
+    if for_others:
+        found = _all(model, for_others, PointEstimate(), kind, seed)
+        yield "point estimate, as published", found
+        found = _all(problem, for_others, TotalVariation(kind), kind, seed)
+        yield "total variation", found
+        # One update, with the λ that the whole searches have ended with: what there is
+        # time for is not to be lost on finding it.
+        strength = float(np.median([one["strength"] for one in found.stats]))
+        short = TotalVariation(kind, strength, max_steps=1)
+        found = _all(problem, for_others, short, kind, seed)
+        yield "total variation, one step", found
+
+
+class _Judged(NamedTuple):
+    """Of each case: what `judged` gives and the mean spread of u, statistics, seconds.
+
+    (The first case is compiled.)
+    """
+
+    found: list[Row]
+    stats: list[dict[str, float]]
+    seconds: list[float]
+
+    def mean(self, name: str, count: int | None = None) -> float:
+        """Over the first cases, by default all."""
+        return float(np.mean([one[name] for one in self.found[:count]]))
+
+    def row(self, calibrated: bool) -> Row:
+        """Means; of calibration where probabilities are meant as such."""
+        names = ["coefficient_error", "solution_error", "phase_right"]
+        row: Row = {"cases": len(self.found)}
+        row |= {name: self.mean(name) for name in names}
+        if calibrated:
+            shares, error = reliability(
+                np.concatenate([one["probability"] for one in self.found]),
+                np.concatenate([one["phase"] for one in self.found]),
+            )
+            row |= {
+                "coverage": self.mean("coverage"),
+                "brier": self.mean("brier"),
+                "calibration_error": error,
+            }
+        row |= {
+            "run_time": float(np.median(self.seconds[1:] or self.seconds)),
+            "converged": int(sum(one["converged"] for one in self.stats)),
+            "flagged": int(sum(one["out_of_distribution"] for one in self.stats)),
+        }
+        if calibrated:
+            row["reliability"] = shares
+        of = lambda name: [one[name] for one in self.stats]
+        if "r_hat" in self.stats[0]:
+            row["r_hat"] = float(np.max(of("r_hat")))
+            row["effective_sample_size"] = float(np.min(of("effective_sample_size")))
+            row["acceptance"] = float(np.mean(of("acceptance")))
+        if "num_steps" in self.stats[0]:
+            row["num_steps"] = float(np.mean(of("num_steps")))
+        return row
+
+
+def inverse_cases(
+    problem: TwoPhaseDarcy, count: int, number: int, snr: float, seed: int
+) -> list[InverseCase]:
+    """Those of the benchmark.
+
+    **Arguments:**
+
+    - `problem`: the media's.
+    - `count`: of cases.
+    - `number`: of observations of each.
+    - `snr`: in decibels.
+    - `seed`: of all.
+    """
+    first = _FIRST_SEED + 10_000 * seed
+    return [
+        inverse_case(problem, first + k, num_observations=number, snr=snr)
+        for k in range(count)
+    ]
+
+
 def _all(
-    model: Any, cases: Sequence[InverseCase], method: AbstractPosteriorMethod, seed: int
-) -> tuple[Row, list[float]]:
-    """One row, and the mean standard deviation of u in each case."""
-    low, high = (float(f([c.coefficient for c in cases])) for f in (np.min, np.max))
-    found, seconds, spreads = [], [], []
-    stats: list[dict[str, float]] = []
-    converged = 0
+    model: Any,
+    cases: Sequence[InverseCase],
+    method: AbstractPosteriorMethod,
+    kind: Any,
+    seed: int,
+) -> _Judged:
+    found, stats, seconds = [], [], []
     for number, case in enumerate(cases):
         start = time.perf_counter()
         answer = posterior(
@@ -126,38 +213,12 @@ def _all(
         )
         jax.block_until_ready(answer.std)
         seconds.append(time.perf_counter() - start)
-        found.append(judged(case, answer, low, high))
-        spreads.append(float(np.mean(np.asarray(answer.std))))
-        stats.append({name: float(x) for name, x in answer.stats.items()})
-        converged += bool(answer.result == RESULTS.successful)
-    mean = lambda name: float(np.mean([one[name] for one in found]))
-    names = (
-        "coefficient_error",
-        "solution_error",
-        "phase_right",
-        "coverage",
-        "brier",
-    )
-    shares, error = reliability(
-        np.concatenate([one["probability"] for one in found]),
-        np.concatenate([one["phase"] for one in found]),
-    )
-    row: Row = {"cases": len(cases), **{name: mean(name) for name in names}}
-    row |= {
-        "calibration_error": error,
-        "run_time": float(np.median(seconds[1:] or seconds)),
-        "converged": converged,
-        "flagged": int(sum(one["out_of_distribution"] for one in stats)),
-        "reliability": shares,
-    }
-    of = lambda name: [one[name] for one in stats]
-    if "r_hat" in stats[0]:
-        row["r_hat"] = float(np.max(of("r_hat")))
-        row["effective_sample_size"] = float(np.min(of("effective_sample_size")))
-        row["acceptance"] = float(np.mean(of("acceptance")))
-    if "num_steps" in stats[0]:
-        row["num_steps"] = float(np.mean(of("num_steps")))
-    return row, spreads
+        spread = float(np.mean(np.asarray(answer.std)))
+        found.append({**judged(case, answer, kind.low, kind.high), "spread": spread})
+        converged = bool(answer.result == RESULTS.successful)
+        numbers = {name: float(x) for name, x in answer.stats.items()}
+        stats.append({**numbers, "converged": converged})
+    return _Judged(found, stats, seconds)
 
 
 def reliability(

@@ -15,11 +15,11 @@ from ._weights import trained
 class Invert:
     """Find a coefficient and its solution from a few noisy values of the latter."""
 
-    model: Annotated[str, tyro.conf.Positional] = "dgno-two-phase"
-    """A file that `sciml train dgno` wrote, or a model that comes with the library."""
     observations: Annotated[str | None, tyro.conf.Positional] = None
     """A .npz file with `points` and `values`, and `std` or `snr`, or a .csv file with a
     line "x, y, value" for each; default: values of a random case."""
+    model: str = "dgno-two-phase"
+    """A file that `sciml train dgno` wrote, or a model that comes with the library."""
     std: float | None = None
     """Standard deviation of the values' errors, if the file does not say."""
     snr: float | None = None
@@ -46,15 +46,22 @@ class Invert:
         import sciml
         from sciml.inverse import posterior
 
+        from .._inverse_cases import judged, problem_of
         from ..bench._methods import result_name
 
         model = self._model()
-        case, seen = self._observations(model)
-        target, method, problem = model, self._method(model), _problem(model)
+        form = model.model.weak_form
+        if self.plot is not None and not form.grid.ndim == form.domain.ndim == 2:
+            raise Usage("plot: only for coefficients and solutions on two axes.")
+        target, method = model, self._method(model)
         if self.method == "total-variation":
-            if problem is None:
-                raise Usage("method: total-variation is for Darcy's equation.")
-            target = problem
+            target = problem_of(model)
+            if target is None:
+                raise Usage(
+                    "method: total-variation is for models of darcy-two-phase and "
+                    "darcy-continuous."
+                )
+        case, seen = self._observations(model)
         try:
             found = posterior(
                 target, seen, method=method, throw=False, key=jr.key(self.seed)
@@ -68,7 +75,9 @@ class Invert:
         flagged = bool(found.stats["out_of_distribution"])
         facts["out_of_distribution"] = flagged
         if case is not None:
-            facts |= _errors(case, found)
+            kind = form.coefficient
+            numbers = judged(case, found, kind.low, kind.high)
+            facts |= {n: x for n, x in numbers.items() if isinstance(x, float)}
         if self.output is not None:
             facts["output"] = self._write(found, seen, case)
         if self.plot is not None:
@@ -113,7 +122,7 @@ class Invert:
         """A random case or None, and what was measured."""
         from sciml.inverse import Observations
 
-        from .._inverse_cases import inverse_case
+        from .._inverse_cases import inverse_case, problem_of
         from .._two_phase_darcy import TwoPhaseDarcy
 
         if self.std is not None and self.snr is not None:
@@ -121,7 +130,7 @@ class Invert:
         if self.observations is None:
             if self.std is not None:
                 raise Usage("std: a random case has --snr.")
-            problem = _problem(model)
+            problem = problem_of(model)
             if not isinstance(problem, TwoPhaseDarcy):
                 raise Usage(
                     "observations: random cases are of darcy-two-phase only; name a "
@@ -168,38 +177,10 @@ class Invert:
 
         from .._posterior_picture import draw_posterior
 
-        if found.misfit.grid.ndim != 2 or found.misfit.domain.ndim != 2:
-            raise Usage("plot: only for coefficients and solutions on two axes.")
         file = pathlib.Path(str(self.plot))
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(png(draw_posterior(found, seen, case)))
         return str(file)
-
-
-def _problem(model: Any) -> Any:
-    """The problem whose weak form a model has; None for others."""
-    from sciml.weak_forms import SmoothCoefficient, TwoPhaseCoefficient
-
-    from .._continuous_darcy import ContinuousDarcy
-    from .._two_phase_darcy import TwoPhaseDarcy
-
-    form = model.model.weak_form
-    kind, source = form.coefficient, getattr(form, "source", None)
-    if source is None:
-        return None
-    if isinstance(kind, TwoPhaseCoefficient):
-        return TwoPhaseDarcy(form.grid.num_points, kind.low, kind.high, source)
-    if isinstance(kind, SmoothCoefficient):
-        return ContinuousDarcy(form.grid.num_points, source)
-    return None
-
-
-def _errors(case: Any, found: Any) -> dict[str, float]:
-    from .._inverse_cases import judged
-
-    a = case.coefficient
-    numbers = judged(case, found, float(a.min()), float(a.max()))
-    return {name: x for name, x in numbers.items() if isinstance(x, float)}
 
 
 def read_observations(path: str) -> dict[str, Any]:
@@ -236,13 +217,12 @@ def read_observations(path: str) -> dict[str, Any]:
             if "std" in names:
                 found["std"] = content["std"]
             elif "snr" in names:
-                found["snr"] = float(content["snr"])
+                found["snr"] = content["snr"].item()
     except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         text = f"{path}: not a readable .npz file ({error})."
         raise BadData(text) from error
-    for name in ("points", "values"):
-        if found[name].dtype.kind not in "biuf":
-            raise BadData(
-                f"{path}: expected real numbers in {name!r}, got {found[name].dtype}."
-            )
+    for name, entry in found.items():
+        if np.asarray(entry).dtype.kind not in "biuf":
+            kind = np.asarray(entry).dtype
+            raise BadData(f"{path}: expected real numbers in {name!r}, got {kind}.")
     return found

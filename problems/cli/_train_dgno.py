@@ -114,7 +114,8 @@ class TrainDGNO:
             for name, value in facts.items():
                 text = f"{value:.4g}" if isinstance(value, float) else value
                 print(f"{name.replace('_', ' '):<18} {text}")
-            say(f"use it: sciml invert {path} --problem {self.problem}")
+            seen = "" if self.problem == "darcy-two-phase" else "OBSERVATIONS "
+            say(f"use it: sciml invert {seen}--model {path}")
         return ExitCode.DONE
 
     def _provenance(self, command: str, seconds: float, error: float) -> Any:

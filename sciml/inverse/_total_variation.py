@@ -27,6 +27,7 @@ class _Search(eqx.Module):
     damping: Float[Array, ""]
     num_steps: Array
     done: Array
+    stalled: Array
 
 
 class TotalVariation(AbstractPosteriorMethod):
@@ -43,7 +44,9 @@ class TotalVariation(AbstractPosteriorMethod):
     `sciml.linear_solve`, preconditioned with multigrid), and the normal equations of
     all nodes are solved directly, O(nodes³): for grids of up to a few thousand. λ
     starts large and is halved until the observations are met as well as their errors
-    allow, Σ (…)² ≤ number: the discrepancy principle.
+    allow, Σ (…)² ≤ number: the discrepancy principle. A search has settled where an
+    accepted step lowers the sum by less than a thousandth (with a given λ by 1e-5) of
+    it, and has stagnated where no step lowers it.
 
     The spread is that of N(z*, H⁻¹), H being the matrix of the last step with the
     variance bound²/3 of a flat prior in every node; fields are linearised about z*.
@@ -117,7 +120,8 @@ class TotalVariation(AbstractPosteriorMethod):
         misfits, variation = self._costs(misfit, end.z, end.rows)
         probable = jax.scipy.stats.chi2.sf(2 * misfits, len(misfit.values))
         names: Any = RESULTS
-        result = names.where(end.done, names.successful, names.max_steps_reached)
+        result = names.where(end.stalled, names.stagnated, names.max_steps_reached)
+        result = names.where(end.done, names.successful, result)
         finite = jnp.isfinite(misfits) & jnp.all(jnp.isfinite(moved))
         value = self.coefficient.value
         a, slopes = jax.jvp(value, (end.z,), (jnp.ones_like(end.z),))
@@ -151,7 +155,8 @@ class TotalVariation(AbstractPosteriorMethod):
             jnp.zeros((count, len(zeros)), dtype),
             jnp.asarray(self.strength if fixed else 0.0, dtype),
             jnp.asarray(1e-3, dtype),
-            jnp.array(0),
+            jnp.array(-1),  # the first evaluation is no step
+            jnp.array(False),
             jnp.array(False),
         )
 
@@ -167,7 +172,7 @@ class TotalVariation(AbstractPosteriorMethod):
             strength = now.strength
             if not fixed:
                 first = 0.5 * jnp.sum(rows**2)
-                strength = jnp.where(now.num_steps == 0, first, strength)
+                strength = jnp.where(now.num_steps < 0, first, strength)
             before = total(now.z, now.rows, strength)
             after = total(now.trial, rows, strength)
             # (Of NaN, not better.)
@@ -176,12 +181,20 @@ class TotalVariation(AbstractPosteriorMethod):
             z, rows = chosen(now.trial, now.z), chosen(rows, now.rows)
             jacobian = chosen(jacobian, now.jacobian)
             settled = better & (before - after < (1e-5 if fixed else 1e-3) * before)
-            settled = settled | (~better & (now.damping > 1e6))
+            stalled = ~better & (now.damping > 1e6)
             done = settled & (fixed | (jnp.sum(rows**2) <= count))
             strength = jnp.where(settled & ~done, strength / 2, strength)
             damping = jnp.where(settled, 1e-3, now.damping * chosen(0.2, 5.0))
             best = _Search(
-                z, z, rows, jacobian, strength, damping, now.num_steps + 1, done
+                z,
+                z,
+                rows,
+                jacobian,
+                strength,
+                damping,
+                now.num_steps + 1,
+                done,
+                stalled,
             )
             matrix, slope = self._normal(misfit.grid, best)
             added = damping * jnp.trace(matrix) / len(z)
@@ -193,7 +206,8 @@ class TotalVariation(AbstractPosteriorMethod):
             )
             return eqx.tree_at(lambda best: best.trial, best, moved)
 
-        going = lambda now: ~now.done & (now.num_steps < self.max_steps)
+        ended = lambda now: now.done | now.stalled | (now.num_steps >= self.max_steps)
+        going = lambda now: ~ended(now)
         return jax.lax.while_loop(going, step, start)
 
     def _costs(self, misfit: FieldMisfit, z: Array, rows: Array) -> tuple[Array, Array]:

@@ -121,7 +121,8 @@ class TwoPhaseCoefficient(AbstractCoefficient):
     def check(self, values):
         """Expected from `low` to `high`: values between them are mixtures."""
         slack = 1e-5 * (self.high - self.low)
-        _check(values, self.low - slack, self.high + slack)
+        text = f"values from {self.low:.4g} to {self.high:.4g}"
+        _check(values, self.low - slack, self.high + slack, text)
 
 
 @register
@@ -175,7 +176,7 @@ class SmoothCoefficient(AbstractCoefficient):
 
     def check(self, values):
         """Expected positive."""
-        _check(values, np.finfo(float).tiny, np.finfo(float).max)
+        _check(values, np.finfo(float).tiny, np.finfo(float).max, "positive numbers")
 
 
 @register
@@ -225,10 +226,10 @@ class InitialState(AbstractCoefficient):
 
     def check(self, values):
         """Expected finite."""
-        _check(values, -np.finfo(float).max, np.finfo(float).max)
+        _check(values, -np.finfo(float).max, np.finfo(float).max, "finite numbers")
 
 
-def _check(values: Array, low: float, high: float) -> None:
+def _check(values: Array, low: float, high: float, expected: str) -> None:
     if isinstance(values, jax.core.Tracer):
         return
     known = np.asarray(values, float)
@@ -236,8 +237,8 @@ def _check(values: Array, low: float, high: float) -> None:
     if not inside.all():
         worst = known[~inside].ravel()[0]
         raise ValueError(
-            f"coefficient: expected values from {low:.4g} to {high:.4g}, got others at "
-            f"{int((~inside).sum())} of {known.size} nodes, the first is {worst:.4g}."
+            f"x: expected {expected}, got others at {int((~inside).sum())} of "
+            f"{known.size} nodes, the first is {worst:.4g}."
         )
 
 

@@ -32,22 +32,28 @@ class Inverse:
     def __call__(self) -> ExitCode:
         """Invert, judge, print, record."""
         tell = self.report.begin()
-        if not self.observations or not all(1 <= n <= 729 for n in self.observations):
-            raise Usage("observations: expected from 1 to 729, the nodes inside.")
+        if not self.observations:
+            raise Usage("observations: expected at least one number.")
         for name in ("cases", "nuts_cases", "variation_cases"):
             if getattr(self, name) < 0:
                 raise Usage(f"{name}: expected at least 0.")
-        from sciml.inverse import TrainedDGNO
-        from sciml.weak_forms import TwoPhaseCoefficient
+        import numpy as np
 
+        from sciml.inverse import TrainedDGNO
+
+        from ..._inverse_cases import problem_of
+        from ..._two_phase_darcy import TwoPhaseDarcy
         from ...bench import bench_inverse
 
+        if not np.isfinite(self.snrs).all():
+            raise Usage(f"snrs: expected finite numbers, got {self.snrs}.")
         model = trained(self.model)
-        kind = None
-        if isinstance(model, TrainedDGNO):
-            kind = model.model.weak_form.coefficient
-        if not isinstance(kind, TwoPhaseCoefficient):
+        problem = problem_of(model) if isinstance(model, TrainedDGNO) else None
+        if not isinstance(problem, TwoPhaseDarcy):
             raise BadData(f"{self.model}: expected a DGNO of darcy-two-phase.")
+        inside = int(np.prod([n - 2 for n in problem.grid.num_points]))
+        if not all(1 <= n <= inside for n in self.observations):
+            raise Usage(f"observations: expected from 1 to {inside}, the nodes inside.")
         settings = [(number, 25.0) for number in self.observations]
         settings += [(self.observations[0], snr) for snr in self.snrs]
         rows = bench_inverse(
@@ -60,25 +66,24 @@ class Inverse:
             on_row=tell,
         )
         if self.plot is not None:
-            self._draw(model)
+            self._draw(model, problem)
         self.report.end("inverse", self, rows, provenance=_told(model))
         return ExitCode.DONE
 
-    def _draw(self, model) -> None:
+    def _draw(self, model, problem) -> None:
         import jax.random as jr
 
         from sciml.evaluation import png
         from sciml.inverse import posterior
 
-        from ..._inverse_cases import inverse_case
         from ..._posterior_picture import draw_posterior
-        from ..._two_phase_darcy import TwoPhaseDarcy
+        from ...bench import inverse_cases
 
         folder = pathlib.Path(str(self.plot))
         folder.mkdir(parents=True, exist_ok=True)
         for number in self.observations:
             seed = self.report.seed
-            case = inverse_case(TwoPhaseDarcy(), seed, num_observations=number)
+            (case,) = inverse_cases(problem, 1, number, 25.0, seed)
             found = posterior(model, case.observations, throw=False, key=jr.key(seed))
             file = folder / f"inverse-{number}.png"
             file.write_bytes(png(draw_posterior(found, case.observations, case)))
