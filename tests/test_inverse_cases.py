@@ -110,7 +110,7 @@ def test_published_loop_with_and_without_shared_trunks():
     parameters = jax.tree.map(double, _parameters(49, jr.key(1)))
     for name in ("a", "u", "s1", "s2"):
         parameters[name]["scales"] = jnp.linspace(0.5, 1, 4)
-    value = jax.value_and_grad(_loss)
+    value = jax.jit(jax.value_and_grad(_loss), static_argnums=3)
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         own, slopes = value(parameters, media, grid, False, jr.key(2))
         shared, others = value(parameters, media, grid, True, jr.key(2))

@@ -80,7 +80,12 @@ def test_optimum_of_a_given_strength(getkey):
     np.testing.assert_allclose(total, cost, rtol=1e-4)
     # Another method goes on from there and finds nothing better.
     other = scipy.optimize.minimize(
-        objective, mode, (seen, 2.0), "L-BFGS-B", bounds=[(-4, 4)] * 49
+        objective,
+        mode,
+        (seen, 2.0),
+        "L-BFGS-B",
+        bounds=[(-4, 4)] * 49,
+        options={"maxiter": 10},
     )
     assert cost < other.fun * 1.01
     chance = scipy.stats.chi2.sf(2 * stats["misfit"], 18)

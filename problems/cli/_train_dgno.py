@@ -46,6 +46,8 @@ class TrainDGNO:
     def __call__(self) -> ExitCode:
         """Draw, train, judge, save."""
         self._check()
+        path = pathlib.Path(self.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
         import sciml
         from sciml.inverse import TrainedDGNO
         from sciml.neural_operators import BoxLatent, GaussianLatent
@@ -96,8 +98,6 @@ class TrainDGNO:
         )
         provenance = self._provenance(command, history.training_time, error)
         trained = TrainedDGNO.of(model, coefficients, provenance)
-        path = pathlib.Path(self.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
         sciml.save(path, trained)
         facts: dict[str, Any] = {
             "problem": self.problem,

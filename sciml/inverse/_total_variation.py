@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -28,6 +29,11 @@ class _Search(eqx.Module):
     num_steps: Array
     done: Array
     stalled: Array
+
+
+def _number(given: Any) -> Array | None:
+    """An array, so that another value is not compiled anew."""
+    return None if given is None else jnp.asarray(given, jnp.result_type(float))
 
 
 class TotalVariation(AbstractPosteriorMethod):
@@ -82,16 +88,18 @@ class TotalVariation(AbstractPosteriorMethod):
     """
 
     coefficient: AbstractCoefficient
-    strength: float | None = None
-    smoothing: float = 0.05
-    bound: float = 4.0
+    strength: Any = eqx.field(converter=_number, default=None)
+    smoothing: Any = eqx.field(converter=_number, default=0.05)
+    bound: Any = eqx.field(converter=_number, default=4.0)
     max_steps: int = eqx.field(static=True, default=200)
     num_draws: int = eqx.field(static=True, default=128)
 
     def __check_init__(self):
         for name in ("strength", "smoothing", "bound"):
             number = getattr(self, name)
-            if number is not None and not 0 < number < float("inf"):
+            if number is None or isinstance(number, jax.core.Tracer):
+                continue
+            if number.ndim or not 0 < number < float("inf"):
                 raise ValueError(f"{name}: expected a positive number, got {number}.")
         for name in ("max_steps", "num_draws"):
             if getattr(self, name) < 1:

@@ -171,6 +171,8 @@ class PotentialBurgers(AbstractBurgers):
 
     - `num_points`: drawn per evaluation by Latin hypercube. Default 300.
 
+    **Raises:** as `PlainBurgers`.
+
     !!! example
 
         ```python
@@ -180,6 +182,9 @@ class PotentialBurgers(AbstractBurgers):
         grid = Grid((128,), 2.0, Dirichlet(stored=True), -1.0)
         form = PotentialBurgers(grid, InitialState(), viscosity=0.1 / 3.1416)
         ```
+
+    Source: for the potential, E. Hopf, *The partial differential equation u_t + u u_x =
+    μ u_xx*, Comm. Pure Appl. Math. 3 (1950), 201–230; that it is trained on is ours.
     """
 
     grid: Grid
