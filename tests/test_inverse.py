@@ -1,6 +1,7 @@
 """Posteriors in a latent space: optimum, spread, flags, and what is refused."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -300,7 +301,12 @@ def test_point_estimate(model, prior, getkey):
         model, seen, method=early, prior=prior, throw=False, key=getkey()
     )
     assert stopped.result == sciml.RESULTS.max_steps_reached
-    for given in ({"num_steps": 0}, {"num_starts": 0}, {"learning_rate": 0.0}):
+    wrong: tuple[dict[str, Any], ...] = (
+        {"num_steps": 0},
+        {"num_starts": 0},
+        {"learning_rate": 0.0},
+    )
+    for given in wrong:
         with pytest.raises(ValueError, match=next(iter(given))):
             PointEstimate(**given)
 

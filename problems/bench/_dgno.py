@@ -138,11 +138,11 @@ def check_dgno(
             if name not in known:
                 raise ValueError(f"{what}: no {name!r}; known are {', '.join(known)}.")
         chosen.append(found)
-    names, methods = chosen
-    for method in methods:
-        if not set(names) & set(DGNO_METHODS[method][1]):
-            raise ValueError(f"methods: {method!r} is not for {', '.join(names)}.")
-    return names, methods
+    problems, trained = chosen
+    for method in trained:
+        if not set(problems) & set(DGNO_METHODS[method][1]):
+            raise ValueError(f"methods: {method!r} is not for {', '.join(problems)}.")
+    return problems, trained
 
 
 def _trained(candidate: Candidate, minutes: float, seed: int) -> tuple[Any, int, float]:

@@ -146,6 +146,7 @@ class _Judged(NamedTuple):
         """Means; of calibration where probabilities are meant as such."""
         names = ["coefficient_error", "solution_error", "phase_right"]
         row: Row = {"cases": len(self.found)}
+        shares: list[float | None] = []
         row |= {name: self.mean(name) for name in names}
         if calibrated:
             shares, error = reliability(
