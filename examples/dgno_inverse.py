@@ -2,7 +2,7 @@
 
 Run it with `python examples/dgno_inverse.py`. A DGNO, trained on media alone, decodes
 medium and pressure from one vector of 128 numbers; the most probable vector, given the
-values and where the vectors of the training media are, is found in a tenth of a second,
+values and where the vectors of the training media are, is found in tenths of a second,
 and what is left uncertain with it.
 """
 

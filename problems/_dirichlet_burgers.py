@@ -52,6 +52,7 @@ class DirichletBurgers(AbstractEvolution):
     viscosity: Float[Array, ""]
     final_time: float = eqx.field(static=True)
     time_step: float = eqx.field(static=True)
+    _whole: Burgers
 
     def __init__(
         self,
@@ -64,6 +65,13 @@ class DirichletBurgers(AbstractEvolution):
         self.viscosity = coefficient("viscosity", viscosity)
         self.final_time = positive("final_time", final_time)
         self.time_step = positive("time_step", time_step)
+        self._whole = Burgers(
+            2 * num_points - 2,
+            self.viscosity,
+            4.0,
+            final_time=self.final_time,
+            time_step=self.time_step,
+        )
 
     def initial(self, *, key: PRNGKeyArray) -> Float[Array, " n"]:
         """A random u(0)."""
@@ -96,14 +104,7 @@ class DirichletBurgers(AbstractEvolution):
         """As `solve`, finite or not."""
         count = self.grid.num_points[0]
         odd = jnp.concatenate([u0, -u0[-2:0:-1]])
-        whole = Burgers(
-            2 * count - 2,
-            self.viscosity,
-            4.0,
-            final_time=self.final_time,
-            time_step=self.time_step,
-        )
-        return whole.trajectory(odd, num_saves)[:, :count]
+        return self._whole.trajectory(odd, num_saves)[:, :count]
 
     def weak_form(
         self, num_points: int = 300, num_times: int = 101
