@@ -12,7 +12,7 @@ from sciml.weak_forms import InitialState, PotentialBurgers
 
 from ._burgers import Burgers
 from ._evolution import AbstractEvolution
-from ._evolution_arguments import coefficient, positive
+from ._evolution_arguments import positive
 
 _NUM_MODES, _SCALE = 16, 0.5
 
@@ -49,7 +49,6 @@ class DirichletBurgers(AbstractEvolution):
     """
 
     grid: Grid
-    viscosity: Float[Array, ""]
     final_time: float = eqx.field(static=True)
     time_step: float = eqx.field(static=True)
     _whole: Burgers
@@ -62,16 +61,20 @@ class DirichletBurgers(AbstractEvolution):
         time_step: float = 2e-3,
     ):
         self.grid = Grid((num_points,), 2.0, Dirichlet(stored=True), -1.0)
-        self.viscosity = coefficient("viscosity", viscosity)
         self.final_time = positive("final_time", final_time)
         self.time_step = positive("time_step", time_step)
         self._whole = Burgers(
             2 * num_points - 2,
-            self.viscosity,
+            viscosity,
             4.0,
             final_time=self.final_time,
             time_step=self.time_step,
         )
+
+    @property
+    def viscosity(self) -> Float[Array, ""]:
+        """ν."""
+        return self._whole.viscosity
 
     def initial(self, *, key: PRNGKeyArray) -> Float[Array, " n"]:
         """A random u(0)."""
@@ -81,7 +84,9 @@ class DirichletBurgers(AbstractEvolution):
         sizes *= _SCALE / np.sqrt(np.sum(sizes**2) / 2)
         angles = np.pi / 2 * np.outer(self.grid.coordinates(0) + 1, numbers)
         waves = jnp.asarray(np.sin(angles) * sizes).at[jnp.array([0, -1])].set(0)
-        return waves @ jr.normal(key, (_NUM_MODES,), waves.dtype)
+        draws = jr.normal(key, (1, _NUM_MODES), waves.dtype)
+        # (A product of matrices rounds differently in batches of other sizes.)
+        return jnp.sum(waves * draws, axis=-1)
 
     def coefficients(self, num_samples: int, *, key: PRNGKeyArray) -> Dataset:
         """Random u(0) without what becomes of them.

@@ -207,7 +207,7 @@ def test_refuses_what_does_not_fit(getkey):
     with pytest.raises(ValueError, match="vmap"):
         model(jnp.ones((1, 1, 9, 9)))
     with pytest.raises(ValueError, match=r"points: expected shape \(num, 2\)"):
-        model.at(jnp.ones((1, 9, 9)), jnp.ones((3, 1)))
+        model.at(jnp.full((1, 9, 9), 5.0), jnp.ones((3, 1)))
     with pytest.raises(ValueError, match="widths"):
         DenseEncoder((9, 9), ())
     with pytest.raises(ValueError, match="num_summed_layers"):

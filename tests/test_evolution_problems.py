@@ -28,6 +28,9 @@ SMALL = {
     "burgers": functools.partial(
         problems.Burgers, 16, viscosity=0.05, final_time=0.2, time_step=0.01
     ),
+    "burgers-dirichlet": functools.partial(
+        problems.DirichletBurgers, 17, final_time=0.2, time_step=0.01
+    ),
     "diffusion-sorption": functools.partial(
         problems.DiffusionSorption, 16, relative_step=0.3, refine=2
     ),

@@ -211,7 +211,9 @@ def test_continuous_darcy(getkey):
     finest = problem.reference(a, 8)
     off = lambda u: float(jnp.linalg.norm(u - finest) / jnp.linalg.norm(finest))
     errors = [off(problem.reference(a, refinement)) for refinement in (4, 2)]
-    assert errors[0] < 2e-4 and errors[0] < errors[1] / 2 < 1e-3
+    # Second order: errors of 1 and 1/4 of a draw's constant, less that of `finest`.
+    # Over draws the former is 0.0006 to 0.003.
+    assert errors[0] < errors[1] / 4 < 1e-3
     # The grid's own stencils, which take the sides in another way.
     assert off(jnp.asarray(few.targets[0, 0])) < 5e-3
     with pytest.raises(ValueError, match="refinement"):
