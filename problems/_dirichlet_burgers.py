@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from sciml.data import Dataset
 from sciml.grids import Dirichlet, Grid
-from sciml.weak_forms import InitialState, PotentialBurgers
+from sciml.weak_forms import PotentialBurgers, PrescribedValues
 
 from ._burgers import Burgers
 from ._evolution import AbstractEvolution
@@ -123,7 +123,7 @@ class DirichletBurgers(AbstractEvolution):
         """
         return PotentialBurgers(
             self.grid,
-            InitialState(_SCALE, 0.03),
+            PrescribedValues(_SCALE, 0.03),
             float(self.viscosity),
             self.final_time,
             num_times,

@@ -17,15 +17,15 @@ from sciml.inverse import LatentPrior, Observations, posterior
 from sciml.neural_operators import DGNO, DenseEncoder, VirtualObservables
 from sciml.weak_forms import (
     GaussBall,
-    InitialState,
     PlainBurgers,
     PotentialBurgers,
+    PrescribedValues,
 )
 
 NU = 0.02
 # Half a wave: u of the exact solution vanishes at both ends.
 GRID = Grid((11,), 0.5, Dirichlet(stored=True))
-STATE = InitialState(0.25)
+STATE = PrescribedValues(0.25)
 
 
 def exact_theta(t, x):
@@ -107,7 +107,7 @@ def test_solution_and_initial_state(kind):
 
 
 def test_initial_states_as_coefficients():
-    kind = InitialState(2.0, 0.5)
+    kind = PrescribedValues(2.0, 0.5)
     values = jnp.array([1.0, -3.0])
     np.testing.assert_allclose(kind.normalised(values), [0.5, -1.5])
     np.testing.assert_allclose(kind.value(values), values)
@@ -117,7 +117,7 @@ def test_initial_states_as_coefficients():
     np.testing.assert_allclose(between, [0.0, 2.5])
     for given in ({"scale": 0.0}, {"std": float("nan")}):
         with pytest.raises(ValueError, match=next(iter(given))):
-            InitialState(**given)
+            PrescribedValues(**given)
 
 
 def test_refuses_what_does_not_fit():

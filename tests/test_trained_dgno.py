@@ -12,7 +12,7 @@ import sciml
 from sciml.inverse import LatentPrior, Observations, TrainedDGNO, posterior
 from sciml.neural_operators import DGNO, DenseEncoder
 from sciml.preconditioners import Provenance
-from sciml.weak_forms import InitialState, SmoothCoefficient, TwoPhaseCoefficient
+from sciml.weak_forms import PrescribedValues, SmoothCoefficient, TwoPhaseCoefficient
 
 PROBLEM = problems.TwoPhaseDarcy((7, 7))
 HOW = Provenance("sciml train dgno", 3, "two phases", "1 s", ("error", "0.5"))
@@ -75,7 +75,7 @@ def test_foreign_coefficients(trained, media):
     [
         (TwoPhaseCoefficient(5.0, 10.0), [5.0, 7.0, 10.0], [5.0, 10.1]),
         (SmoothCoefficient(), [1e-3, 1e3], [1.0, 0.0]),
-        (InitialState(), [-1.0, 2.0], [1.0, np.inf]),
+        (PrescribedValues(), [-1.0, 2.0], [1.0, np.inf]),
     ],
 )
 def test_values_of_a_kind(kind, good, bad):

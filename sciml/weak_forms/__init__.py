@@ -11,7 +11,7 @@ from ._burgers import (
 )
 from ._coefficients import (
     AbstractCoefficient as AbstractCoefficient,
-    InitialState as InitialState,
+    PrescribedValues as PrescribedValues,
     SmoothCoefficient as SmoothCoefficient,
     TwoPhaseCoefficient as TwoPhaseCoefficient,
 )
@@ -21,5 +21,6 @@ from ._diffusion import (
 )
 from ._equilibrated import EquilibratedDiffusion as EquilibratedDiffusion
 from ._particles import Particles as Particles, latin_hypercube as latin_hypercube
+from ._stokes import StokesChannel as StokesChannel
 from ._weak_form import AbstractWeakForm as AbstractWeakForm
 from ._wendland import Wendland as Wendland

@@ -12,7 +12,7 @@ from .._serialisation import register
 from ..grids import Grid, Neumann
 from ._ball_quadrature import AbstractBallQuadrature, GaussBall
 from ._box import check_radius, check_zero_sides, random_particles, random_points
-from ._coefficients import InitialState
+from ._coefficients import PrescribedValues
 from ._particles import Particles
 from ._weak_form import AbstractWeakForm, Fields
 
@@ -24,7 +24,7 @@ class AbstractBurgers(AbstractWeakForm):
     t = 0: there is no field of its own for it.
     """
 
-    coefficient: eqx.AbstractVar[InitialState]  # pyright: ignore[reportIncompatibleVariableOverride]
+    coefficient: eqx.AbstractVar[PrescribedValues]  # pyright: ignore[reportIncompatibleVariableOverride]
     viscosity: eqx.AbstractVar[float]
     final_time: eqx.AbstractVar[float]
     num_times: eqx.AbstractVar[int]
@@ -71,7 +71,7 @@ class PlainBurgers(AbstractBurgers):
     **Arguments:**
 
     - `grid`: where initial states are given; one axis, u = 0 at both ends.
-    - `coefficient`: `InitialState(…)`.
+    - `coefficient`: `PrescribedValues(…)`.
     - `viscosity`: ν > 0.
     - `final_time`: default 1.
     - `num_times`: at which u is asked for, evenly spaced from 0 on. Default 101.
@@ -85,17 +85,17 @@ class PlainBurgers(AbstractBurgers):
 
         ```python
         from sciml.grids import Dirichlet, Grid
-        from sciml.weak_forms import InitialState, PlainBurgers
+        from sciml.weak_forms import PrescribedValues, PlainBurgers
 
         grid = Grid((128,), 2.0, Dirichlet(stored=True), -1.0)
-        form = PlainBurgers(grid, InitialState(), viscosity=0.1 / 3.1416)
+        form = PlainBurgers(grid, PrescribedValues(), viscosity=0.1 / 3.1416)
         ```
 
     Source: Zang & Koutsourelakis, *DGenNO*, J. Comput. Phys. 538 (2025) 114137.
     """
 
     grid: Grid
-    coefficient: InitialState
+    coefficient: PrescribedValues
     viscosity: float = eqx.field(static=True)
     final_time: float = eqx.field(static=True, default=1.0)
     num_times: int = eqx.field(static=True, default=101)
@@ -177,10 +177,10 @@ class PotentialBurgers(AbstractBurgers):
 
         ```python
         from sciml.grids import Dirichlet, Grid
-        from sciml.weak_forms import InitialState, PotentialBurgers
+        from sciml.weak_forms import PrescribedValues, PotentialBurgers
 
         grid = Grid((128,), 2.0, Dirichlet(stored=True), -1.0)
-        form = PotentialBurgers(grid, InitialState(), viscosity=0.1 / 3.1416)
+        form = PotentialBurgers(grid, PrescribedValues(), viscosity=0.1 / 3.1416)
         ```
 
     Source: for the potential, E. Hopf, *The partial differential equation u_t + u u_x =
@@ -188,7 +188,7 @@ class PotentialBurgers(AbstractBurgers):
     """
 
     grid: Grid
-    coefficient: InitialState
+    coefficient: PrescribedValues
     viscosity: float = eqx.field(static=True)
     final_time: float = eqx.field(static=True, default=1.0)
     num_times: int = eqx.field(static=True, default=101)

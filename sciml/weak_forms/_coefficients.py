@@ -180,14 +180,17 @@ class SmoothCoefficient(AbstractCoefficient):
 
 
 @register
-class InitialState(AbstractCoefficient):
-    """Not a coefficient, but u at t = 0, which is decoded with an error of known size.
+class PrescribedValues(AbstractCoefficient):
+    """Not a coefficient, but what the solution is told to be somewhere.
+
+    Its values at t = 0, or where a fluid enters; they are decoded with an error of
+    known size:
 
         −log p(a) = ((a − u_0)/(std scale))² / 2
 
     **Arguments:**
 
-    - `scale`: U, the size of the states: their standard deviation, about. Default 1.
+    - `scale`: U, the size of the values: their standard deviation, about. Default 1.
     - `std`: of the error, in units of U. Default 0.1.
 
     **Raises:** `ValueError` for numbers that are not positive.
@@ -195,7 +198,7 @@ class InitialState(AbstractCoefficient):
     !!! example
 
         ```python
-        kind = sciml.weak_forms.InitialState(scale=0.5)
+        kind = sciml.weak_forms.PrescribedValues(scale=0.5)
         ```
     """
 
