@@ -77,6 +77,7 @@ from ._stiff_odes import (
     Robertson as Robertson,
     correct_digits as correct_digits,
 )
+from ._stokes_cylinder import StokesCylinder as StokesCylinder
 from ._system import AbstractLinearSystem as AbstractLinearSystem
 from ._two_phase_darcy import TwoPhaseDarcy as TwoPhaseDarcy
 from ._unstructured import UnstructuredDiffusion as UnstructuredDiffusion

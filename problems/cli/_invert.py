@@ -16,8 +16,9 @@ class Invert:
     """Find a coefficient and its solution from a few noisy values of the latter."""
 
     observations: Annotated[str | None, tyro.conf.Positional] = None
-    """A .npz file with `points` and `values`, and `std` or `snr`, or a .csv file with a
-    line "x, y, value" for each; default: values of a random case."""
+    """A .npz file with `points`, `values`, and `std` or `snr` (and `channels` where
+    there are several), or a .csv file with a line "x, y, value" for each; default:
+    values of a random case."""
     model: str = "dgno-two-phase"
     """A file that `sciml train dgno` wrote, or a model that comes with the library."""
     std: float | None = None
@@ -213,7 +214,8 @@ def read_observations(path: str) -> dict[str, Any]:
                     f"{path}: expected entries 'points' and 'values', got "
                     f"{', '.join(sorted(names)) or 'none'}."
                 )
-            found = {name: content[name] for name in ("points", "values")}
+            kept = names & {"points", "values", "channels"}
+            found = {name: content[name] for name in sorted(kept)}
             if "std" in names:
                 found["std"] = content["std"]
             elif "snr" in names:

@@ -24,9 +24,7 @@ class FieldMisfit(AbstractMisfit):
 
     problem: AbstractLinearProblem
     kind: AbstractCoefficient
-    points: Float[Array, "num ndim"]
-    values: Float[Array, " num"]
-    std: Float[Array, " num"]
+    observations: Observations
 
     @property
     def grid(self) -> Grid:
@@ -72,8 +70,8 @@ def field_misfit(
 ) -> FieldMisfit:
     """Of a problem.
 
-    **Raises:** `TypeError` for what is no problem; `ValueError` for periodic axes, and
-    points outside of the grid's box.
+    **Raises:** `TypeError` for what is no problem; `ValueError` for periodic axes,
+    points outside of the grid's box, and channels but the first.
     """
     if not isinstance(problem, AbstractLinearProblem):
         raise TypeError(
@@ -83,7 +81,5 @@ def field_misfit(
     if any(problem.grid.periodic):
         raise ValueError("model: a problem with periodic axes is not supported.")
     observations.check_inside(problem.grid)
-    points, values, std = precise(observations)
-    return FieldMisfit(
-        problem=problem, kind=kind, points=points, values=values, std=std
-    )
+    observations.check_channels(1)
+    return FieldMisfit(problem=problem, kind=kind, observations=precise(observations))

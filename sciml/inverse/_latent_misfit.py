@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..grids import Grid
@@ -22,9 +23,7 @@ class LatentMisfit(AbstractMisfit):
 
     model: DGNO
     prior: LatentPrior
-    points: Float[Array, "num ndim"]
-    values: Float[Array, " num"]
-    std: Float[Array, " num"]
+    observations: Observations
 
     @property
     def grid(self) -> Grid:
@@ -59,7 +58,7 @@ def latent_misfit(
     """Of a trained model, with the prior that its training had if none is given.
 
     **Raises:** `TypeError` for what is no `DGNO`; `ValueError` for a prior of another
-    length, points outside of the domain, and several solution channels.
+    length, points outside of the domain, and channels that there are not.
     """
     if not isinstance(model, DGNO):
         raise TypeError(
@@ -72,14 +71,18 @@ def latent_misfit(
             f"prior: expected one of {model.latent_dim} numbers, the model's "
             f"latent_dim, got {prior.mean.shape[0]}."
         )
-    observations.check_inside(model.weak_form.domain)
-    latent = jax.ShapeDtypeStruct((model.latent_dim,), jnp.float32)
-    place = jax.ShapeDtypeStruct((1, model.weak_form.domain.ndim), jnp.float32)
-    channels = eqx.filter_eval_shape(model.solution, latent, place).shape[0]
-    if channels != 1:
+    form = model.weak_form
+    observations.check_inside(form.domain)
+    covered = np.asarray(form.covers(observations.points))
+    if not covered.all():
+        bad = np.flatnonzero(~covered)
         raise ValueError(
-            f"model: expected one solution channel, as observations are of one, got "
-            f"{channels}."
+            f"points: at {bad.size} of {len(covered)} there is no solution, the first "
+            f"is number {bad[0]} at {np.asarray(observations.points)[bad[0]].tolist()}."
         )
-    points, values, std = precise(observations)
-    return LatentMisfit(model=model, prior=prior, points=points, values=values, std=std)
+    latent = jax.ShapeDtypeStruct((model.latent_dim,), jnp.float32)
+    place = jax.ShapeDtypeStruct((1, form.domain.ndim), jnp.float32)
+    observations.check_channels(
+        eqx.filter_eval_shape(model.solution, latent, place).shape[0]
+    )
+    return LatentMisfit(model=model, prior=prior, observations=precise(observations))

@@ -15,12 +15,10 @@ from ._observations import Observations
 class AbstractMisfit(eqx.Module):
     """Observations, and how numbers w make a coefficient and a solution.
 
-    - `points`, `values`, `std`: of the observations.
+    - `observations`: as precise as JAX is.
     """
 
-    points: eqx.AbstractVar[Float[Array, "num ndim"]]
-    values: eqx.AbstractVar[Float[Array, " num"]]
-    std: eqx.AbstractVar[Float[Array, " num"]]
+    observations: eqx.AbstractVar[Observations]
 
     @property
     @abc.abstractmethod
@@ -46,7 +44,22 @@ class AbstractMisfit(eqx.Module):
 
     def seen(self, w: Float[Array, " numbers"]) -> Float[Array, " num"]:
         """(u − y)/std at the observations."""
-        return (self.solution(w, self.points)[0] - self.values) / self.std
+        return self.off(self.solution(w, self.points)) / self.observations.std
+
+    def off(self, solution: Float[Array, "channels num"]) -> Float[Array, " num"]:
+        """u − y, for u at the points of the observations."""
+        channels = self.observations.channels
+        return solution[channels, jnp.arange(len(channels))] - self.values
+
+    @property
+    def points(self) -> Float[Array, "num ndim"]:
+        """Of the observations."""
+        return self.observations.points
+
+    @property
+    def values(self) -> Float[Array, " num"]:
+        """y."""
+        return self.observations.values
 
     def nodes(self) -> Float[Array, "nodes ndim"]:
         """Of the domain."""
@@ -115,12 +128,11 @@ def averaged(
     return jnp.mean(drawn, 0), jnp.std(drawn, 0)
 
 
-def precise(observations: Observations) -> tuple[Array, Array, Array]:
+def precise(observations: Observations) -> Observations:
     """Points, values and deviations as precise as JAX is.
 
     (A search is short, and its algebra is not well-conditioned.)
     """
     dtype = jnp.result_type(float)
-    seen = (observations.points, observations.values, observations.std)
-    points, values, std = (x.astype(dtype) for x in seen)
-    return points, values, std
+    cast = lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x
+    return jax.tree.map(cast, observations)

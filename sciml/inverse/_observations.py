@@ -23,7 +23,9 @@ class Observations(eqx.Module):
     - `values`: shape `(num,)`.
     - `std`: of the errors, a number or one for each value.
     - `snr`: in its place the ratio of signal to noise in decibels,
-        std² = mean(values²)/10^(snr/10).
+        std² = mean(values²)/10^(snr/10), the mean being over all values.
+    - `channels`: which component of u was measured, a number or one for each value.
+        Default 0, the first.
 
     **Raises:** `ValueError` for shapes that do not fit, values or points that are NaN
     or infinite, no point at all, the same point with the same value twice (a copy, most
@@ -40,6 +42,7 @@ class Observations(eqx.Module):
     points: Array
     values: Array
     std: Array
+    channels: Array
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Observations(eqx.Module):
         *,
         std: ArrayLike | None = None,
         snr: float | None = None,
+        channels: ArrayLike = 0,
     ):
         values, points = _floating(values), _floating(points)
         if points.ndim != 2 or values.shape != points.shape[:1] or not len(values):
@@ -62,7 +66,14 @@ class Observations(eqx.Module):
                     f"{name}: {bad.size} of {len(array)} are not finite, the first is "
                     f"number {bad[0]}. Leave out what was not measured."
                 )
-        rows = np.concatenate([points, values[:, None]], 1)
+        which = np.asarray(channels)
+        if which.dtype.kind not in "iu" or which.shape not in ((), values.shape):
+            raise ValueError(
+                f"channels: expected a whole number or one for each of {len(values)} "
+                f"values, got {which.dtype} of shape {which.shape}."
+            )
+        which = np.broadcast_to(which, values.shape).astype(np.int32)
+        rows = np.concatenate([points, values[:, None], which[:, None]], 1)
         _, first, counts = np.unique(
             rows, axis=0, return_index=True, return_counts=True
         )
@@ -95,9 +106,19 @@ class Observations(eqx.Module):
         self.points, self.values = jnp.asarray(points), jnp.asarray(values)
         full = np.broadcast_to(size, values.shape).astype(values.dtype)
         self.std = jnp.asarray(full)
+        self.channels = jnp.asarray(which)
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def check_channels(self, num_channels: int) -> None:
+        """**Raises:** `ValueError` for channels that u has not."""
+        channels = np.asarray(self.channels)
+        bad = channels[(channels < 0) | (channels >= num_channels)]
+        if bad.size:
+            raise ValueError(
+                f"channels: u has {num_channels}, counted from 0, got {bad[0]}."
+            )
 
     def check_inside(self, grid: Grid) -> None:
         """**Raises:** `ValueError` for points outside of the grid's box."""

@@ -139,8 +139,8 @@ class PointEstimate(AbstractPosteriorMethod):
         def loss(weights, key):
             where_key, phase_key = jr.split(key)
             latent = model.latent.bounded(numbers(weights))
-            seen = model.solution(latent, misfit.points)[0]
-            off = jnp.linalg.norm(seen - misfit.values) / size
+            seen = model.solution(latent, misfit.points)
+            off = jnp.linalg.norm(misfit.off(seen)) / size
             cast = lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x
             where = jax.tree.map(cast, form.draw(key=where_key))
             fields = model.fields(latent)

@@ -98,8 +98,7 @@ def posterior(
 
     **Arguments:**
 
-    - `model`: a trained `DGNO` or `TrainedDGNO`, u having one channel; or an
-        `AbstractLinearProblem`.
+    - `model`: a trained `DGNO` or `TrainedDGNO`; or an `AbstractLinearProblem`.
     - `observations`: values of u at points.
     - `method`: `Laplace()` (default), `NUTS()` or `PointEstimate()` for a `DGNO`,
         `TotalVariation(…)` for a problem.
@@ -112,9 +111,9 @@ def posterior(
     The search runs in double precision where JAX has it enabled; fields have the type
     of the observations.
 
-    **Raises:** `ValueError` for points outside of the domain, a prior of another
-    length, and a model of several solution channels; `TypeError` for a model that the
-    method is not for.
+    **Raises:** `ValueError` for points outside of the domain, channels that there are
+    not, and a prior of another length; `TypeError` for a model that the method is not
+    for.
 
     !!! example
 

@@ -175,7 +175,7 @@ class DGNO(eqx.Module):
         - `latent`: β.
         - `points`: in the coordinates of the domain.
         """
-        return self.weak_form.solution(self.fields(latent), points)[0]
+        return self.weak_form.values(self.fields(latent), points)
 
     def coefficient(
         self, latent: Float[Array, " latent"], points: Float[Array, "num ndim"]

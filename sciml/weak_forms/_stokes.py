@@ -132,6 +132,10 @@ class StokesChannel(AbstractWeakForm):
             (0.0, *self.grid.origin),
         )
 
+    def covers(self, points):
+        """Not in the cylinder."""
+        return ~self.channel.within(points)
+
     @property
     def outputs(self):
         """ψ at the entrance and within, χ, and five numbers.
@@ -159,19 +163,20 @@ class StokesChannel(AbstractWeakForm):
         """u, v and p, and their gradients."""
         moved = self.channel.outside(points)
         fluid = ~self.channel.within(points)[None]
-
-        def flow(points):
-            stress = self.stress(fields, points)
-            _, by_x, by_y = _slopes(lambda p: self.stream(fields, p), points)
-            return jnp.stack([by_y, -by_x, -(stress[0] + stress[1]) / 2])
-
+        flow = lambda points: self._flow(fields, points)
         values, by_x, by_y = _slopes(flow, moved)
         gradients = jnp.stack([by_x, by_y], -1)
         return jnp.where(fluid, values, 0), jnp.where(fluid[..., None], gradients, 0)
 
+    def values(self, fields, points):
+        """u, v and p."""
+        fluid = ~self.channel.within(points)[None]
+        return jnp.where(fluid, self._flow(fields, self.channel.outside(points)), 0)
+
     def raw_coefficient(self, fields, points):
         """u at x = 0."""
-        across = lambda y: self._entering(fields, y, self._numbers(fields, y.dtype)[0])
+        flux = self._numbers(fields, points.dtype)[0]
+        across = lambda y: self._entering(fields, y, flux)
         direction = jnp.ones(points.shape[:1], points.dtype)
         return jax.jvp(across, (points[:, 0],), (direction,))[1]
 
@@ -242,6 +247,11 @@ class StokesChannel(AbstractWeakForm):
         rest = jnp.where(known, energy - off, 1)
         return jnp.where(known, jnp.sqrt(off / rest), jnp.inf)
 
+    def _flow(self, fields: Fields, points: Array) -> Float[Array, "3 num"]:
+        stress = self.stress(fields, points)
+        _, by_x, by_y = _slopes(lambda p: self.stream(fields, p), points)
+        return jnp.stack([by_y, -by_x, -(stress[0] + stress[1]) / 2])
+
     def _strain(self, fields: Fields, points: Array) -> Float[Array, "2 num"]:
         """ε_xx = −ε_yy and ε_xy."""
         xx, xy, yy = _second(lambda p: self.stream(fields, p), points)
@@ -274,7 +284,12 @@ def _law(stress: Array, strain: Array, viscosity: float) -> Float[Array, "2 num"
 
 
 def _slopes(function: Callable[[Array], Array], points: Array) -> tuple:
-    """A function's values, and derivatives by x and y, in forward mode."""
+    """A function's values, and derivatives by x and y, in forward mode.
+
+    (Fields come with gradients, but a second derivative in two directions of those
+    would be two of each mixed one, which no compiler sees to be the same: half as slow
+    again as going through the values three times.)
+    """
     along = [jnp.zeros_like(points).at[:, axis].set(1) for axis in range(2)]
     value, by_x = jax.jvp(function, (points,), (along[0],))
     return value, by_x, jax.jvp(function, (points,), (along[1],))[1]

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Float, PRNGKeyArray
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..grids import Grid
 from ._coefficients import AbstractCoefficient
@@ -71,6 +72,19 @@ class AbstractWeakForm(eqx.Module):
         self, fields: Fields, points: Float[Array, "num ndim"]
     ) -> tuple[Float[Array, "channels num"], Float[Array, "channels num ndim"]]:
         """u and its gradient, with the boundary conditions."""
+
+    def values(
+        self, fields: Fields, points: Float[Array, "num ndim"]
+    ) -> Float[Array, "channels num"]:
+        """u without its gradient, which some forms need not go through."""
+        return self.solution(fields, points)[0]
+
+    def covers(self, points: Float[Array, "num ndim"]) -> Bool[Array, " num"]:
+        """Whether there is a solution at points of the domain's box.
+
+        Everywhere, unless a form says otherwise.
+        """
+        return jnp.ones(points.shape[:1], bool)
 
     def raw_coefficient(
         self, fields: Fields, points: Float[Array, "num ndim"]
