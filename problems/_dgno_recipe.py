@@ -13,15 +13,18 @@ from sciml.data import Dataset
 from sciml.neural_operators import DGNO, FixedPrecision, VirtualObservables
 from sciml.neural_operators._latents import AbstractLatent, BoxLatent
 from sciml.training import D4Augmented
+from sciml.weak_forms import StokesChannel
 
 from ._continuous_darcy import ContinuousDarcy
 from ._dirichlet_burgers import DirichletBurgers
+from ._stokes_cylinder import StokesCylinder
 from ._two_phase_darcy import TwoPhaseDarcy
 
 DGNO_PROBLEMS: dict[str, Any] = {
     "darcy-two-phase": TwoPhaseDarcy,
     "darcy-continuous": ContinuousDarcy,
     "burgers-dirichlet": DirichletBurgers,
+    "stokes-cylinder": StokesCylinder,
 }
 
 
@@ -49,6 +52,9 @@ def dgno_recipe(
     - `latent`: default `BoxLatent()`.
     - `key`: draws the weights.
     """
+    if isinstance(form, StokesChannel):
+        model = DGNO(form, latent=latent, key=key)
+        return DGNORecipe(model, VirtualObservables(FixedPrecision(10.0)), 50)
     if form.grid.ndim == 2:
         model = DGNO(form, latent=latent, key=key)
         loss = D4Augmented(VirtualObservables(FixedPrecision(50.0)))
@@ -70,10 +76,12 @@ def exact_solutions(problem: Any, inputs: Any) -> np.ndarray:
         return np.asarray(jax.lax.map(problem.reference, fields))
 
 
-def dgno_error(model: Any, inputs: Any, exact: np.ndarray) -> float:
-    """Mean relative L2 error of a model's solutions."""
+def dgno_error(model: Any, inputs: Any, exact: np.ndarray) -> list[float]:
+    """Mean relative L2 errors of a model's solutions, by channel."""
     outputs = eqx.filter_jit(jax.lax.map)(model, jnp.asarray(inputs))
-    return mean_error(np.asarray(outputs, float).reshape(exact.shape), exact)
+    outputs = np.asarray(outputs, float)
+    exact = exact.reshape(outputs.shape)
+    return [mean_error(outputs[:, k], exact[:, k]) for k in range(outputs.shape[1])]
 
 
 def mean_error(outputs: np.ndarray, exact: np.ndarray) -> float:

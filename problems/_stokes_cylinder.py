@@ -85,7 +85,7 @@ class StokesCylinder(eqx.Module):
 
         - `num_samples`: random points for each step.
         """
-        values = PrescribedValues(_SCALE, 0.03)
+        values = PrescribedValues(_SCALE, 0.01)
         return StokesChannel(self.grid, values, num_samples=num_samples)
 
     def reference(self, a: Float[Array, " n"]) -> Float[Array, "3 x y"]:

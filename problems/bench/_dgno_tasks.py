@@ -105,7 +105,11 @@ _BALLS = lambda form: PlainBurgers(
 
 # Name, whether solutions are used, for which problems, and how it is made.
 DGNO_METHODS: dict[str, tuple[bool, tuple[str, ...], Callable[..., Candidate]]] = {
-    "DGNO": (False, (*_DARCY, "burgers-dirichlet"), _weak(lambda form: form)),
+    "DGNO": (
+        False,
+        (*_DARCY, "burgers-dirichlet", "stokes-cylinder"),
+        _weak(lambda form: form),
+    ),
     "DGNO, mixed form": (False, _DARCY, _weak(_MIXED)),
     "DGNO, plain form": (False, ("darcy-continuous",), _weak(_PLAIN)),
     "DGNO, plain form in time": (False, ("burgers-dirichlet",), _weak(_BALLS)),
