@@ -41,7 +41,7 @@ def unused(points):
     raise AssertionError("the equation has no coefficient")
 
 
-def waves(weights, form=FORM):
+def waves(weights, form=FORM) -> Any:
     """Fields that a network might give: cosines with these weights.
 
     They do not fit the sides, so that any smooth function is near to a sum of them.

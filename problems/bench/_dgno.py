@@ -9,7 +9,6 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from sciml import AbstractLinearProblem
 from sciml.data import Dataset
 from sciml.neural_operators import (
     DGNO,
@@ -27,6 +26,7 @@ from .._dgno_recipe import (
     exact_solutions,
     mean_error,
 )
+from .._diffusion_family import AbstractDiffusion
 from .._surrogate import in_float32, num_parameters
 from .._two_phase_darcy import TwoPhaseDarcy
 from ._dgno_published import published_loop
@@ -94,9 +94,9 @@ def bench_dgno(
         mean = jnp.asarray(_mean_field(problem, media))
         errors = dgno_error(lambda _, mean=mean: mean, test.inputs, exact)
         report(facts | _errors([errors]))
-        if isinstance(problem, AbstractLinearProblem):
+        if isinstance(problem, AbstractDiffusion):
             solved = jax.lax.map(
-                lambda a, problem=problem: problem.solve(a).value,
+                lambda a, solve=problem.solve: solve(a).value,
                 jnp.asarray(test.inputs[:, 0], jnp.result_type(float)),
             )
             facts = {"problem": name, "method": "finite volumes", "labels": "no"}

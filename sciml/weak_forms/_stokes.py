@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -98,7 +99,8 @@ class StokesChannel(AbstractWeakForm):
         num_points: Sequence[int] = (65, 33),
         num_samples: int = 300,
     ):
-        self.grid, self.coefficient = grid, coefficient
+        self.grid = grid
+        self.coefficient = coefficient  # pyright: ignore[reportIncompatibleVariableOverride]
         self.viscosity, self.length = float(viscosity), float(length)
         self.centre = tuple(float(c) for c in centre)
         self.radius = float(radius)
@@ -283,7 +285,7 @@ def _law(stress: Array, strain: Array, viscosity: float) -> Float[Array, "2 num"
     return jnp.stack([(xx - yy) / 2, xy]) - 2 * viscosity * strain
 
 
-def _slopes(function: Callable[[Array], Array], points: Array) -> tuple:
+def _slopes(function: Callable[[Array], Any], points: Array) -> tuple:
     """A function's values, and derivatives by x and y, in forward mode.
 
     (Fields come with gradients, but a second derivative in two directions of those
