@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from sciml.data import Dataset
 from sciml.grids import Dirichlet, Grid
@@ -83,20 +83,26 @@ class StokesCylinder(eqx.Module):
 
         **Arguments:**
 
-        - `num_samples`: random points for each step.
+        - `num_samples`: random points for each step. Default 300.
         """
         values = PrescribedValues(_SCALE, 0.01)
         return StokesChannel(self.grid, values, num_samples=num_samples)
 
-    def reference(self, a: Float[Array, " n"]) -> Float[Array, "3 x y"]:
+    def reference(self, a: Shaped[Array, "..."]) -> Float[Array, "3 x y"]:
         """u, v and p at the nodes of the weak form's domain, by finite elements.
 
         **Arguments:**
 
-        - `a`: at the nodes of the grid, a cubic spline between them.
+        - `a`: velocities at the nodes of the grid, a cubic spline between them. Units
+            are those of μ, lengths and velocities; p is in those of μ times a velocity
+            over a length.
 
-        **Raises:** `ImportError` without scikit-fem.
+        **Raises:** `ValueError` for another shape; `ImportError` without scikit-fem.
         """
+        if a.shape != self.grid.shape:
+            raise ValueError(f"a: expected shape {self.grid.shape}, got {a.shape}.")
+        if not jnp.issubdtype(a.dtype, jnp.floating):
+            a = a.astype(jnp.result_type(float))
         form = self.weak_form()
         response = stokes_response(Geometry.of(form), self.refinement)
         found = jnp.asarray(response, a.dtype) @ a

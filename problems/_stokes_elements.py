@@ -31,6 +31,8 @@ def stokes_response(
     - `form`: what `Geometry.of` makes of the weak form.
     - `refinement`: 8 · refinement triangles across the channel.
 
+    **Returns:** an array that is shared, and cannot be written to.
+
     **Raises:** `ImportError` without scikit-fem.
     """
     fem = scikit_fem()
@@ -50,7 +52,9 @@ def stokes_response(
     import scipy.sparse.linalg
 
     solution[free] = scipy.sparse.linalg.splu(matrix[free][:, free]).solve(right)
-    return _at_nodes(fem, form, mesh, velocity, pressure, solution)
+    found = _at_nodes(fem, form, velocity, pressure, solution)
+    found.setflags(write=False)
+    return found
 
 
 class Geometry(tuple[Any, ...]):
@@ -63,10 +67,11 @@ class Geometry(tuple[Any, ...]):
     def of(cls, form: StokesChannel) -> "Geometry":
         """Those of a weak form."""
         grid = form.grid
+        nodes = tuple(grid.coordinates(0).tolist())
+        if len(nodes) != grid.num_points[0] or nodes[0] != grid.origin[0]:
+            raise ValueError("form: expected a grid with the nodes on both walls.")
         numbers = (form.viscosity, form.length, form.centre, form.radius)
-        found = cls(
-            (*numbers, form.num_points, grid.extent, grid.origin, grid.num_points)
-        )
+        found = cls((*numbers, form.num_points, grid.extent, nodes))
         found.viscosity, found.form = form.viscosity, form
         return found
 
@@ -141,7 +146,7 @@ def _boundary_values(form: Geometry, velocity: Any) -> tuple[np.ndarray, np.ndar
 
 
 def _at_nodes(
-    fem: Any, form: Geometry, mesh: Any, velocity: Any, pressure: Any, found: Any
+    fem: Any, form: Geometry, velocity: Any, pressure: Any, found: Any
 ) -> np.ndarray:
     domain, channel = form.form.domain, form.form.channel
     points = np.stack([m.ravel() for m in np.broadcast_arrays(*domain.mesh())])

@@ -99,6 +99,14 @@ def test_conditions_hold_for_any_weights(weights, flow, stress):
     solid = [pair(x, 0.0), pair(x, 1.0), CENTRE[None] + RADIUS * RAYS[::40]]
     for points in solid:
         np.testing.assert_allclose(flow(weights, points)[0][:2], 0, atol=1e-11)
+    # On the surface, whichever side rounding is on, slopes are those of the fluid.
+    surface = jnp.concatenate(
+        [CENTRE[None] + RADIUS * RAYS[::20], jnp.array([[0.6, 0.6]])]
+    )
+    away = CENTRE[None] + (1 + 1e-9) * (surface - CENTRE[None])
+    slopes, beside = flow(weights, surface)[1], flow(weights, away)[1]
+    np.testing.assert_allclose(slopes, beside, rtol=1e-5, atol=1e-5)
+    assert float(jnp.max(jnp.abs(slopes[:2]))) > 10
     (u, v, _), _ = flow(weights, pair(jnp.zeros(1), y))
     entering = FORM.raw_coefficient(waves(weights), y[:, None])
     np.testing.assert_allclose(u, entering, rtol=0, atol=1e-11)
@@ -215,7 +223,9 @@ def best():
 
 
 def test_certificate(best):
-    """Its error is that of finite elements, and less than its bound."""
+    """The bound is what it says, by other derivatives; u and p are those of finite
+    elements to what it allows for.
+    """
     pytest.importorskip("skfem")
     weights, _ = best
     fields = waves(weights, WIDE)
@@ -230,6 +240,16 @@ def test_certificate(best):
     off = np.linalg.norm((found - exact)[:2]) / np.linalg.norm(exact[:2])
     assert off < bound
     assert np.linalg.norm((found - exact)[2]) < 0.1 * np.linalg.norm(exact[2])
+    nodes, areas = map(jnp.asarray, WIDE.channel.quadrature())
+    (_, _, p), slopes = WIDE.solution(fields, nodes)
+    slopes = jnp.moveaxis(slopes[:2], 1, 0)
+    strain = (slopes + slopes.swapaxes(1, 2)) / 2
+    xx, yy, xy = WIDE.stress(fields, nodes)
+    stress = jnp.stack([jnp.stack([xx + p, xy], -1), jnp.stack([xy, yy + p], -1)], -1)
+    total = lambda tensor: float(areas @ jnp.sum(tensor**2, (1, 2)))
+    off = total(stress - 2 * MU * strain) / (2 * MU)
+    energy = 2 * MU * total(strain)
+    np.testing.assert_allclose(bound, math.sqrt(off / (energy - off)), rtol=1e-8)
     # As far off as nothing can be known.
     wrong = weights | {"numbers": 100 * weights["numbers"].at[0].set(0.01)}
     assert jnp.isinf(WIDE.error_bound(waves(wrong, WIDE), unused))
@@ -298,6 +318,11 @@ def test_profiles(getkey):
     assert abs(drawn.inputs[:, 0, 16].mean() - 2 * (1 + 2 / math.pi)) < 0.3
     with pytest.raises(ValueError, match="num_samples"):
         problem.coefficients(0, key=key)
+    with pytest.raises(ValueError, match=r"a: expected shape \(33,\), got \(3,\)"):
+        problem.reference(jnp.ones(3))
+    open_walls = StokesChannel(Grid((17,)), FORM.coefficient)
+    with pytest.raises(ValueError, match="nodes on both walls"):
+        Geometry.of(open_walls)
     with pytest.raises(ValueError, match="refinement"):
         problems.StokesCylinder(refinement=1)
 
@@ -341,6 +366,8 @@ def test_refuses_what_does_not_fit():
         {"length": -1.0},
         {"centre": (0.5,)},
         {"centre": (0.5, 0.95)},
+        {"centre": (0.5, math.nan)},
+        {"centre": (math.nan, 0.5)},
         {"radius": 0.5},
         {"num_points": (3,)},
         {"num_samples": 0},
@@ -350,6 +377,8 @@ def test_refuses_what_does_not_fit():
             StokesChannel(GRID, FORM.coefficient, **given)
     with pytest.raises(ValueError, match="one axis"):
         StokesChannel(Grid((5, 5)), FORM.coefficient)
+    with pytest.raises(TypeError, match="outside of jit"):
+        jax.jit(lambda s: Observations(CENTRE[None], jnp.ones(1), std=s).std)(1.0)
     for channels in (0.5, jnp.zeros(2, int)):
         with pytest.raises(ValueError, match="channels"):
             Observations(CENTRE[None], jnp.ones(1), std=1.0, channels=channels)

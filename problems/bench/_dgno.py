@@ -52,8 +52,9 @@ def bench_dgno(
 
     The first 30 steps of a training say how many fit into the time; the training then
     starts anew with a schedule of that length. References are those of the problems,
-    on finer grids. All are trained on the same coefficients, by Muon, with batches of
-    100 (of 20 for MgNO, 50 for Burgers), and on the square in random positions of it.
+    on finer grids, for Stokes flow by finite elements. All are trained on the same
+    coefficients, by Muon, with batches of 100 (of 20 for MgNO, 50 for Burgers and
+    Stokes), and on the square in random positions of it.
 
     **Arguments:**
 
@@ -191,7 +192,8 @@ def _labels(problem: Any, media: Dataset) -> Callable[[], Dataset]:
 
     def labelled() -> Dataset:
         if not made:
-            exact = exact_solutions(problem, media.inputs)[:, None].astype(np.float32)
+            exact = exact_solutions(problem, media.inputs).astype(np.float32)
+            exact = exact.reshape(len(exact), -1, *problem.weak_form().domain.shape)
             made.append(Dataset(media.inputs, exact, media.grid))
         return made[0]
 

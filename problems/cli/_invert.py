@@ -149,6 +149,13 @@ class Invert:
                 raise Usage(str(error)) from error
             return case, case.observations
         given = read_observations(self.observations)
+        channels = model.model.num_channels
+        if channels > 1 and "channels" not in given:
+            raise BadData(
+                f"{self.observations}: the model's solutions have {channels} "
+                "components; expected a .npz file whose entry 'channels' says which "
+                "one each value is of."
+            )
         for name in ("std", "snr"):
             option = getattr(self, name)
             if option is not None:
@@ -168,6 +175,7 @@ class Invert:
             "points": seen.points,
             "values": seen.values,
             "values_std": seen.std,
+            "channels": seen.channels,
         }
         if case is not None:
             fields |= {"coefficient": case.coefficient, "solution": case.solution}

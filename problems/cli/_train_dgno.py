@@ -135,7 +135,7 @@ class TrainDGNO:
             self.seed,
             _constructor(self.problem),
             f"{seconds:.0f} s on {platform.machine()}, {self.num_steps} updates",
-            ("relative L2 error on unseen coefficients", f"{error:.4f}"),
+            ("mean relative L2 error on unseen coefficients", f"{error:.4f}"),
         )
 
     def _check(self) -> None:

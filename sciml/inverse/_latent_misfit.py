@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -80,9 +78,5 @@ def latent_misfit(
             f"points: at {bad.size} of {len(covered)} there is no solution, the first "
             f"is number {bad[0]} at {np.asarray(observations.points)[bad[0]].tolist()}."
         )
-    latent = jax.ShapeDtypeStruct((model.latent_dim,), jnp.float32)
-    place = jax.ShapeDtypeStruct((1, form.domain.ndim), jnp.float32)
-    observations.check_channels(
-        eqx.filter_eval_shape(model.solution, latent, place).shape[0]
-    )
+    observations.check_channels(model.num_channels)
     return LatentMisfit(model=model, prior=prior, observations=precise(observations))

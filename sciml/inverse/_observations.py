@@ -11,6 +11,8 @@ from jaxtyping import Array, ArrayLike
 
 from ..grids import Grid
 
+_TRACED = "Observations: made outside of jit, since they are checked."
+
 
 class Observations(eqx.Module):
     """Values of a solution at points, with independent normal errors.
@@ -53,6 +55,8 @@ class Observations(eqx.Module):
         snr: float | None = None,
         channels: ArrayLike = 0,
     ):
+        if any(isinstance(x, jax.core.Tracer) for x in (std, snr, channels)):
+            raise TypeError(_TRACED)
         values, points = _floating(values), _floating(points)
         if points.ndim != 2 or values.shape != points.shape[:1] or not len(values):
             raise ValueError(
@@ -78,10 +82,10 @@ class Observations(eqx.Module):
             rows, axis=0, return_index=True, return_counts=True
         )
         if np.any(counts > 1):
-            where = int(first[np.argmax(counts > 1)])
+            k = int(np.argmax(counts > 1))
             raise ValueError(
-                f"points: number {where} is there {int(counts.max())} times with the "
-                "same value, and would count as often."
+                f"points: number {first[k]} is there {counts[k]} times with "
+                "the same value and channel, and would count as often."
             )
         if (std is None) == (snr is None):
             raise ValueError(
@@ -144,7 +148,7 @@ class Observations(eqx.Module):
 
 def _floating(given: Any) -> np.ndarray:
     if isinstance(given, jax.core.Tracer):
-        raise TypeError("Observations: made outside of jit, since they are checked.")
+        raise TypeError(_TRACED)
     array = np.asarray(given)
     if not np.issubdtype(array.dtype, np.floating):
         array = array.astype(jnp.result_type(float))

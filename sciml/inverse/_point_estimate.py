@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -33,7 +34,8 @@ class PointEstimate(AbstractPosteriorMethod):
     As the rate falls to nothing, every descent comes to rest, wherever it is. The
     result is `RESULTS.successful` where a tenth more steps at the first rate would
     lower the loss by less than a hundredth, and `RESULTS.max_steps_reached` elsewhere.
-    `stats`: `misfit`, `p_value`, `out_of_distribution` as of `Laplace`, `loss`, and
+    `stats`: `misfit`, here ½ Σ ((u − y)/std)² without a prior's share, `p_value` and
+    `out_of_distribution` made of that, so that they judge the fit alone, `loss`, and
     `num_starts_agreeing`, starts whose loss is the best's to 10 %.
 
     **Arguments:**
@@ -77,6 +79,11 @@ class PointEstimate(AbstractPosteriorMethod):
 
     def misfit(self, model, observations, prior) -> LatentMisfit:
         """In the latent space of a `DGNO`; the prior is of no consequence."""
+        if not np.any(np.asarray(observations.values)):
+            raise ValueError(
+                "observations: all values are 0, and the misfit is relative to them; "
+                "take Laplace()."
+            )
         return latent_misfit(model, observations, prior)
 
     def find(self, misfit: LatentMisfit, *, key: PRNGKeyArray) -> Found:
@@ -130,7 +137,7 @@ class PointEstimate(AbstractPosteriorMethod):
             1, model.latent_dim, 64, 2, jax.nn.silu, dtype=dtype, key=network_key
         )
         weights, static = eqx.partition(network, eqx.is_inexact_array)
-        each = max(self.num_steps // 10, 1)
+        each = -(-self.num_steps // 10)
         halved = lambda count: jnp.asarray(count // each, jnp.float32)
         falling = lambda count: self.learning_rate * 0.5 ** halved(count)
         adam = lambda rate: optax.chain(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -219,6 +220,13 @@ class DGNO(eqx.Module):
             return value, slope / extent[None]
 
         return field
+
+    @property
+    def num_channels(self) -> int:
+        """Of the solution."""
+        latent = jax.ShapeDtypeStruct((self.latent_dim,), jnp.float32)
+        place = jax.ShapeDtypeStruct((1, self.weak_form.domain.ndim), jnp.float32)
+        return eqx.filter_eval_shape(self.solution, latent, place).shape[0]
 
     @property
     def nodes(self) -> Float[Array, "nodes ndim"]:

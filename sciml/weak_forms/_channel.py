@@ -42,7 +42,7 @@ class Channel(eqx.Module):
         for name, number in (("length", length), ("radius", radius)):
             if not 0 < number < float("inf"):
                 raise ValueError(f"{name}: expected a positive number, got {number}.")
-        if not self.gap > 0:
+        if not (all(map(math.isfinite, self.centre)) and self.gap > 0):
             raise ValueError(
                 f"centre, radius: expected a disc within the channel, "
                 f"[0, {length:g}] × [{low:g}, {low + height:g}], got {self.centre} and "
@@ -76,8 +76,10 @@ class Channel(eqx.Module):
 
         1 − (1 − t)⁴ (1 + 4t): three derivatives are continuous.
         """
-        t = jnp.clip((self._distance(points) - self.radius) / self.gap, 0, 1)
-        return 1 - (1 - t) ** 4 * (1 + 4 * t)
+        # (Not bounded below: at the surface, which rounding is on either side of,
+        # second derivatives are those of the fluid.)
+        t = jnp.minimum((self._distance(points) - self.radius) / self.gap, 1)
+        return jnp.where(self.within(points), 0, 1 - (1 - t) ** 4 * (1 + 4 * t))
 
     def draw(
         self, num_points: int, *, key: PRNGKeyArray

@@ -33,7 +33,7 @@ class StokesChannel(AbstractWeakForm):
 
     so that ∇·u = 0 and ∇·σ = 0 hold exactly. (χ alone could carry no force to the
     cylinder: its derivatives would have to jump behind it. Force and torque of the
-    cylinder on the fluid are three more numbers that are decoded.) ψ is made such that
+    fluid on the cylinder are three more numbers that are decoded.) ψ is made such that
     all conditions on the velocity hold exactly, and χ such that p = 0 does. What is
     left to ask for is the law of the fluid, at random points:
 
@@ -218,7 +218,10 @@ class StokesChannel(AbstractWeakForm):
     def force(
         self, fields: Fields, dtype: jnp.dtype
     ) -> tuple[Float[Array, "2"], Float[Array, ""]]:
-        """What the fluid does to the cylinder, per depth: force and torque, ∮ σn."""
+        """Of the fluid on the cylinder, per depth: ∮ σn, and its torque.
+
+        n points into the fluid; the torque is about the centre, anticlockwise.
+        """
         unit = self.viscosity * self.coefficient.scale
         numbers = self._numbers(fields, dtype)
         return _FORCE * unit * numbers[2:4], unit * self.grid.extent[0] * numbers[4]
