@@ -39,9 +39,32 @@ LONG = (
 )
 
 
+# First, as it is by then that marks choose.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_what_is_not_sampled(items)
     place = {f"test_{name}": k for k, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
+
+def mark_what_is_not_sampled(items: list[pytest.Item]) -> None:
+    """Of a test with the mark `sampled(count)` so many variants are not slow.
+
+    They are evenly spaced, the first and the last among them, so that of every
+    parameter several values are seen; the same ones in each run.
+    """
+    variants: dict[tuple[pathlib.Path, str], list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sampled") and not item.get_closest_marker("slow"):
+            name = item.name.partition("[")[0]
+            variants.setdefault((item.path, name), []).append(item)
+    for group in variants.values():
+        (count,) = group[0].get_closest_marker("sampled").args
+        last = len(group) - 1
+        kept = {k * last // max(count - 1, 1) for k in range(count)}
+        for k, item in enumerate(group):
+            if k not in kept:
+                item.add_marker(pytest.mark.slow)
 
 
 class GetKey:

@@ -141,6 +141,7 @@ STEPS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", list(IVPS))
 def test_end_points_of_the_test_set(name, data_folder):
     """Five digits at rtol = 1e-8, six at 1e-10, of the worst component."""

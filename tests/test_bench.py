@@ -107,6 +107,7 @@ OURS = [
 AMG = ["PyAMG Ruge–Stüben + CG", "PyAMG smoothed aggregation + CG"]
 
 
+@pytest.mark.slow
 def test_rows_of_the_linear_benchmark(measured):
     rows, told = measured
     assert told == rows
@@ -228,6 +229,7 @@ def test_peak_memory():
     assert 70e6 <= size <= 200e6
 
 
+@pytest.mark.slow
 def test_products_and_many():
     """On small systems: a row for each, with times that make the ratios."""
     rows = bench_products((16,), 15, repeats=3)

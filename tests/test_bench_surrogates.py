@@ -71,6 +71,7 @@ def test_data_are_solutions_of_the_fine_grid(small, tmp_path):
         task_data("two-phase", 2, 3, paper=True)
 
 
+@pytest.mark.slow
 def test_solvers_are_asked_for_the_error_of_the_models(small):
     exact = classical_rows("small", 5, [], num_samples=3)
     assert [row["points"] for row in exact] == [31, 15, 7]
@@ -87,6 +88,7 @@ def test_splines_know_the_boundary():
     np.testing.assert_allclose(splined[0], field(fine), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_was(small, tmp_path, monkeypatch):
     told = []
     options: dict[str, Any] = {

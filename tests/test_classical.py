@@ -130,6 +130,7 @@ TABLE = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 @pytest.mark.parametrize("name", TABLE)
 def test_definition(name, dtype):
@@ -243,6 +244,7 @@ def test_shift_where_a_pivot_breaks_down():
     assert (np.linalg.eigvalsh(np.asarray(as_matrix(M))) > 0).all()
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("low", AXES)
 @pytest.mark.parametrize("reaction", [None, 3.0])
 def test_fast_poisson_is_exact(low, reaction):

@@ -36,6 +36,7 @@ def run(capsys, *arguments):
     return code, (json.loads(out.out) if out.out else {}), out.err
 
 
+@pytest.mark.slow
 def test_adjoint_solves_of_a_random_case(capsys, file, tmp_path):
     picture, fields = tmp_path / "case.png", tmp_path / "case.npz"
     code, facts, _ = run(

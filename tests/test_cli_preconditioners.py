@@ -22,6 +22,7 @@ CASES = {
 LONG = "deep-directions-two-level poisson-3d --size 5"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "line",
     [

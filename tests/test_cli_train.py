@@ -111,6 +111,7 @@ def test_the_best_model_is_saved(tmp_path, capsys, monkeypatch):
     assert same_bits(sciml.load(output), history.best_model)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("problem", "model", "kind"),
     [

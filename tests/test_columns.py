@@ -40,6 +40,7 @@ def one_by_one(operator, b, M, solver):
     return jax.vmap(solve)(b)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("block_size", [1, 2, 5])
 @pytest.mark.parametrize("M", [None, Multigrid()], ids=["none", "multigrid"])
 def test_as_vmap(block_size, M):

@@ -46,6 +46,7 @@ def volumes(grid):
 # --- mass and energy ------------------------------------------------------------------
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=list(GRIDS))
 def test_mass_and_energy_are_exact(grid, dtype, getkey):
@@ -138,6 +139,7 @@ def test_ends_of_conservation():
 # --- divergence -----------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(16, 16), (15, 18), (9, 8, 6)])
 def test_leray_projection(shape, dtype, getkey):
@@ -274,6 +276,7 @@ def test_refused_bounds():
         Positive(sharpness=0.0)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=list(GRIDS))
 def test_non_negative_with_mass(grid, dtype, getkey):
@@ -294,6 +297,7 @@ def test_non_negative_with_mass(grid, dtype, getkey):
         assert np.max(fields[k][value[k] == 0]) <= threshold[0] + 1e-5
 
 
+@pytest.mark.slow
 def test_derivative_of_non_negative_with_mass(getkey):
     grid = Grid((3, 4), boundary=Neumann())
     u = jr.normal(getkey(), grid.num_points)

@@ -114,6 +114,7 @@ def test_rows_after_the_limit_do_not_count(formulation):
     assert np.any(jax.grad(lambda u: sum(all_rows(u, u0)))(u)[later])
 
 
+@pytest.mark.slow
 def test_experts_are_no_worse_on_the_same_basis():
     rows = _rows("integrated", 24, 12)
     inputs, _ = rows.data(1, jr.key(0))

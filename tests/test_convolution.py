@@ -214,6 +214,7 @@ def test_linear_interpolation_keeps_constants(name, n, getkey):
     np.testing.assert_allclose(inside, 1, atol=1e-15)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_derivatives(ndim, getkey):
     """Both modes and second derivatives, against finite differences."""

@@ -45,6 +45,7 @@ def every_size(request, monkeypatch):
 PAD = ((0, 0), (1, 1), (1, 1), (0, 0))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("nodes", "length", "stride"), CASES, ids=IDS)
 def test_values_and_gradients(nodes, length, stride):
     x, weight = arrays(nodes, length)

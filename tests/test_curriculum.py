@@ -124,6 +124,7 @@ def test_warm_up_trains_the_estimate_only(getkey):
     assert later == pytest.approx(expected, rel=1e-12) and jnp.all(gradient != 0)
 
 
+@pytest.mark.slow
 def test_cape_learns_a_direction_that_it_is_told(getkey):
     """Waves that move two nodes a step, to the left or to the right.
 

@@ -56,6 +56,7 @@ def test_the_published_sizes():
         assert sum(x.size for x in jax.tree.leaves(network)) == expected
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("shape", [(17,), (18, 13), (9, 10, 11)])
 def test_homogeneous_descending_zero_in_obstacles(name, shape):
@@ -272,6 +273,7 @@ def test_ritz_vectors_are_eigenvectors():
     assert line.inputs.shape == (5, 1, 7) and np.isfinite(line.inputs).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param("two levels", marks=pytest.mark.slow), "shared levels"]
 )
@@ -307,6 +309,7 @@ def test_training(name):
     assert steps[0] < steps[1] and steps[0] < steps[2]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_faults(name):
     """What goes wrong is said; `Fallback` goes on with Jacobi's method."""

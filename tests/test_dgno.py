@@ -163,6 +163,7 @@ def test_draws_of_a_gaussian(getkey):
 # --- the model ------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
 def test_model(form, getkey):
     model = small_model(form, getkey(), started=False)
@@ -217,6 +218,7 @@ def test_refuses_what_does_not_fit(getkey):
 # --- the loss -------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("latent", [BoxLatent(), GaussianLatent()])
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
 def test_gradient_of_the_evidence_bound(form, latent, getkey):

@@ -282,6 +282,7 @@ def test_initial_states():
     assert np.isfinite(data.targets).all() and np.std(data.inputs[0, 0, 1:]) > 1e-3
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["mgno", "fno"])
 def test_models_of_the_command_line_know_the_inflow(name):
     task = TrainingTask("diffusion-sorption", None, None)

@@ -50,6 +50,7 @@ def with_code() -> list:
     return [marked(name) if slow.search(name) else name for name in names]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("page", with_code())
 def test_the_code_of_the_page_runs(page, tmp_path):
     code = program((ROOT / page).read_text("utf-8"))

@@ -51,6 +51,7 @@ SMALL = {
 # --- what all of them promise ---------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", SMALL)
 def test_data_sets(name, getkey):
     problem, key = SMALL[name](), getkey()
@@ -77,6 +78,7 @@ def test_data_sets(name, getkey):
     np.testing.assert_array_equal(pairs.inputs[::3], data.inputs)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", SMALL)
 def test_transforms(name, getkey):
     """jit, vmap = loop, both derivatives against finite differences, float32."""

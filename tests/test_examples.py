@@ -47,6 +47,7 @@ def test_poisson_cg(capsys):
     assert "Try increasing `max_steps`" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_mgno_darcy(capsys):
     numbers = run("mgno_darcy")
     assert numbers["mean_field_l2"] == pytest.approx(0.467, abs=0.005)
@@ -278,6 +279,7 @@ def test_moe_hard_constraint(capsys):
     assert "4 expert(s), trained" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_conserve_mass(capsys):
     numbers = run("conserve_mass")
     # On unseen fields, in single precision: 2e-7 and 7e-7, where 5 % and 120 % are off.

@@ -56,6 +56,7 @@ def size_of(error, grid):
     return l2_norm(error, grid)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("ndim, name", SAMPLE)
 def test_poisson_converges_with_order_two(ndim, name):
     pairs = boundaries(ndim)[name]
@@ -71,6 +72,7 @@ def test_poisson_converges_with_order_two(ndim, name):
     assert errors[-1] < 0.02
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_variable_coefficient_converges_with_order_two(stored, closed):
@@ -183,6 +185,7 @@ def case(ndim, name, dtype=np.float64):
     return grid, field, jax.jit(lambda a: diffusion_stencil(a, grid))(field)
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("ndim, name", KINDS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_stencil_is_a_symmetric_matrix(ndim, name, dtype):

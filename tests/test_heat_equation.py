@@ -33,6 +33,7 @@ def differences(problem):
     return -np.asarray(rows).reshape(grid.size, grid.size).T
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", BOUNDARIES)
 def test_heat_against_finite_differences(name, getkey):
     """exp(t κ Δ_h) tends to it with the order of Δ_h, for a random u(0)."""

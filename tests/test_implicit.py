@@ -54,6 +54,7 @@ def integrate(term, solver, y0, args, controller=CONTROLLER, dt0=None, throw=Tru
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "solver",
     [
@@ -135,6 +136,7 @@ def test_newton_krylov():
     assert failed.result != optx.RESULTS.successful
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("boundary", [Periodic(), Neumann(), None])
 def test_preconditioners_of_products(boundary):
     """(2 − 0.1 Δ)⁻¹ on two fields; exactly by diagonalisation."""

@@ -269,6 +269,7 @@ def test_refuses_what_does_not_fit(model, getkey):
 # --- the published point estimate -----------------------------------------------------
 
 
+@pytest.mark.sampled(1)
 def test_point_estimate(model, prior, getkey):
     # (Weight decay leaves a misfit in proportion to the values: noise above that.)
     w, seen = measured(model, prior, jr.key(5), count=30, std=6e-3)

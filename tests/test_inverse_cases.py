@@ -69,6 +69,7 @@ def test_reliability_by_hand():
     np.testing.assert_allclose(error, (2 * 0.45 + 0.5 + 3 * (1 - mean)) / 6)
 
 
+@pytest.mark.slow
 def test_benchmark_on_a_small_model():
     form = PROBLEM.weak_form(10)
     model = DGNO(form, 4, 6, 3, 2, 6, DenseEncoder((7, 7), (9,)), key=jr.key(1))
@@ -100,6 +101,7 @@ def test_benchmark_on_a_small_model():
     assert variation["solution_error"] < short["solution_error"] < 0.5
 
 
+@pytest.mark.slow
 def test_published_loop_with_and_without_shared_trunks():
     """Two ways to one loss and its slopes, at weights that are not zero."""
     media = jnp.asarray(PROBLEM.coefficients(3, key=jr.key(0)).inputs[:, 0])

@@ -62,6 +62,7 @@ def test_correction_starts_at_incomplete_cholesky(name):
     assert np.allclose(M.mv(r), plain.mv(r), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.sampled(2)
 @DTYPES
 @pytest.mark.parametrize("name", NAMES)
 def test_positive(name, dtype):
@@ -103,6 +104,7 @@ def test_neural_factor_form():
     assert np.allclose(4 * model.at(points, b).build(four).as_matrix(), M.as_matrix())
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("relaxation", [0.0, 1.0, 1.5])
 @pytest.mark.parametrize("name", NAMES)
 def test_neural_factor_starts_at_ssor(name, relaxation):
@@ -252,6 +254,7 @@ def test_gradient(model):
     assert np.isclose(along, difference, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_training_the_correction(tmp_path):
     """Fewer steps than IC(0) on a finer grid than the training's, from a file."""
     data, systems = pc.pack_systems([lognormal(12, seed) for seed in range(8)])

@@ -152,6 +152,7 @@ def test_packed_stencils_are_the_operators():
         pack_stencils([])
 
 
+@pytest.mark.slow
 def test_training_through_cg(tmp_path):
     """Of turned anisotropy, on 15²: fewer steps where it has not been; saved, too."""
     angles = np.linspace(0.1, 1.4, 8)

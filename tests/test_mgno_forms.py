@@ -108,6 +108,7 @@ def test_boundary_and_grids(make, getkey):
         assert jnp.all(y[:, 0] == 2)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("points", [None, (9, 8)])
 @pytest.mark.parametrize("make", [small_stepper, small_widening])
 def test_save_and_load(make, points, getkey, tmp_path):
@@ -150,6 +151,7 @@ SIDES = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("sides", SIDES)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_transfer_keeps_what_the_model_says(sides, dtype, getkey):

@@ -190,6 +190,7 @@ def plane_features(key, count):
     }
 
 
+@pytest.mark.slow
 def test_seams_of_a_plane():
     exact = jnp.sin(jnp.pi * FIRST) * jnp.sin(2 * jnp.pi * SECOND)
     source = 5 * jnp.pi**2 * exact
@@ -214,6 +215,7 @@ def test_seams_of_a_plane():
     assert errors[4, 4] < 3e-3
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("coupling", [C1(), Uncoupled(), TimeMarching(C0())])
 def test_derivatives_of_a_mixture(coupling):
     x, t = jnp.linspace(0, 1, 12), jnp.linspace(0, 1, 12)
@@ -372,6 +374,7 @@ assert (parts <= 1.3 / 8).all(), parts
 """
 
 
+@pytest.mark.slow
 def test_eight_devices():
     flags = "--xla_force_host_platform_device_count=8"
     flags += " --xla_backend_optimization_level=0"

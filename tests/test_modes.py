@@ -23,6 +23,7 @@ def way(request, monkeypatch):
     monkeypatch.setattr(module, "_by_products", lambda space, num_modes: request.param)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("space", "num_modes"), CASES)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_frequencies_are_those_of_the_transform(space, num_modes, dtype):

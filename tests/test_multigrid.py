@@ -79,6 +79,7 @@ def stratified():
                 yield pytest.param(shapes[next(turn) % 2], name, other, marks=few)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("shape, name, builder", list(stratified()))
 def test_symmetric_positive_definite(shape, name, builder):
     """Contrast 10⁶ of white noise, five samples; against dense matrices."""
@@ -109,6 +110,7 @@ def test_symmetric_positive_definite(shape, name, builder):
             assert product[-1] < 1 + 1e-6
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "name, unit",
     [("dirichlet", 1.0), ("neumann", 1.0), ("neumann", 1e-200), ("dirichlet", 1e200)],
@@ -185,6 +187,7 @@ def contraction(shape, smoother) -> float:
     return float(jnp.mean(reductions(jr.normal(jr.key(0), shape))[-5:]))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "shapes, smoother, low, high",
     [

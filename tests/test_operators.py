@@ -138,6 +138,7 @@ def close(actual, expected, dtype):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
 
 
+@pytest.mark.sampled(4)
 @CASES
 def test_protocol(name, dtype):
     operator = operator_of(name, dtype)

@@ -88,6 +88,7 @@ def test_reductions():
     assert prices["stiff"] == heuristics.max_stiffness
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("penalty", RECORDED, ids=lambda p: type(p).__name__)
 def test_the_gradient_is_that_of_the_frozen_grid(penalty):
     times = accepted_times(MODEL, dfx.Tsit5())
@@ -172,6 +173,7 @@ def test_the_reservoir_is_unbiased():
         assert error > 0 and abs(np.mean(values) - expected) < 3 * error
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda s: type(s).__name__)
 def test_local_gradients_are_those_of_one_step(sampling):
     # (The key is split, one for each Local.)

@@ -22,6 +22,7 @@ from sciml.constraints._links import seams
 MATCHED = lambda basis: basis["u"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("parts", "periodic", "blocks"),
     [

@@ -92,6 +92,7 @@ def test_poisson_by_hand():
     np.testing.assert_array_equal(problem.sample_coefficient(key=jr.key(0)), np.ones(4))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("boundary", [Neumann(), Periodic(), [Neumann(), Periodic()]])
 def test_free_problems(boundary):
     """Compatible data are solved; a source of 1 has nowhere to go."""

@@ -69,6 +69,7 @@ def optimality(program, x, y, z):
     )
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", OPTIMA)
 def test_files(name, data_folder):
     program, constant = read(data_folder / "qp" / f"{name}.mat")
@@ -83,6 +84,7 @@ def test_files(name, data_folder):
     np.testing.assert_allclose(optimum, OPTIMA[name], rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["CVXQP2_S", "HS118", "HS53", "HS76", "QAFIRO"])
 def test_files_in_single_precision(name, data_folder):
     program, _ = read(data_folder / "qp" / f"{name}.mat")
@@ -272,6 +274,7 @@ def test_refused():
 # --- derivatives ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_derivatives_in_all_six(getkey):
     program = random_program(getkey())
     solution = quadratic_program(*program)
@@ -311,6 +314,7 @@ def test_derivatives_of_the_files(data_folder):
     assert compared == 3
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", [np.float64])
 @pytest.mark.parametrize(
     "case", ["touched, not pressed", "x not unique", "a constraint twice"]

@@ -43,6 +43,7 @@ SUMS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "solver",
     [

@@ -167,6 +167,7 @@ def test_saved_and_loaded(name, tmp_path):
     assert again.choose(kept, 3.0, A, key=jr.key(7))[0] == expected
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", [n for n in METHODS if n not in AROUND])
 def test_batches_and_single_precision(name):
     method = METHODS[name]

@@ -293,6 +293,7 @@ def test_mistakes(getkey):
         TemporalBundle(lambda x: x[:4], 1, 0.1, 4)(data.inputs[0])
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("problem", FLOWS)
 def test_rows_of_the_benchmark(problem, monkeypatch):
     flow = dataclasses.replace(FLOWS[problem], width=4, num_modes=4, warm_up=1)

@@ -87,6 +87,7 @@ def test_learned_form(name):
     assert M.facts["nonzeros"] == 2 * (dense != 0).sum() + len(dense)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64], ids=lambda d: d.__name__)
 @pytest.mark.parametrize("name", NAMES)
 def test_positive(name, dtype):
@@ -187,6 +188,7 @@ def test_gradient(loss):
     assert np.isclose(along, difference, rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_training(tmp_path):
     """The loss falls on unseen systems; the file gives the same M; M stays positive."""
     model = in_type(MODEL, jnp.float32)

@@ -40,6 +40,7 @@ def close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
 
 
+@pytest.mark.sampled(5)
 @CASES
 def test_protocol_and_transforms(make, dtype):
     operator, matrix = case(make, dtype)

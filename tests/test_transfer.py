@@ -144,6 +144,7 @@ def test_linear_interpolation_of_linear_functions(name, shape):
                 np.testing.assert_allclose(ones[tuple(index)], 1.0, atol=1e-15)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("transfer", [Linear(), OperatorDependent()], ids=["l", "o"])
 @pytest.mark.parametrize(
     "shape, name",

@@ -60,6 +60,7 @@ def close(a, b, rtol=1e-10):
     return all(np.allclose(x, y, rtol=rtol, atol=rtol) for x, y in parts)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", SOLVERS)
 def test_same_steps(name):
     own, other = UnrolledRungeKutta(SOLVERS[name]), SOLVERS[name]

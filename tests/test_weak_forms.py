@@ -99,6 +99,7 @@ def _exact(ndim):
     return flux, source
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_weak_residuals_vanish_at_the_quadratures_order(ndim):
     flux, source = _exact(ndim)
