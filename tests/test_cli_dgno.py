@@ -134,6 +134,7 @@ def test_trained_saved_and_inverted(capsys, tmp_path):
         "--output", path,
     )  # fmt: skip
     assert code == 0 and facts["relative_l2"] < 0.08
+    assert facts["relative_l2_averaged"] < facts["relative_l2"]
     found = sciml.load(path)
     assert "--num-steps 60" in found.provenance.command
     assert found.provenance.table[1] == f"{facts['relative_l2']:.4f}"

@@ -19,6 +19,7 @@ from sciml.neural_operators import (
     AbstractLatent,
     AnnealedPrecision,
     BoxLatent,
+    D4Averaged,
     DenseEncoder,
     FixedPrecision,
     FlattenedField,
@@ -199,6 +200,23 @@ def test_saved(tmp_path, getkey):
     loaded = sciml.load(tmp_path / "dgno.safetensors")
     a = jnp.asarray(coefficients(1, getkey()).inputs[0])
     np.testing.assert_array_equal(loaded(a), model(a))
+
+
+def test_averaged_over_the_symmetries_of_the_square(getkey):
+    model = small_model(FORMS[0], getkey())
+    a = coefficients(1, getkey()).inputs[0, 0]
+    averaged = eqx.filter_jit(D4Averaged(model))
+    u = averaged(a[None])[0]
+    solve, back = jax.jit(lambda x: model(x)[0]), []
+    for k in range(4):
+        back.append(np.rot90(solve(np.rot90(a, k)[None]), -k))
+        back.append(np.rot90(solve(np.rot90(a, k).T[None]).T, -k))
+    np.testing.assert_allclose(u, np.mean(back, 0), rtol=1e-9, atol=1e-12)
+    assert np.max(np.abs(u - back[0])) > 1e-3 * np.max(np.abs(u))
+    np.testing.assert_allclose(averaged(a.T[None])[0], u.T, rtol=1e-9, atol=1e-12)
+    wide = Grid((9, 9), (2.0, 1.0), Dirichlet(stored=True))
+    with pytest.raises(ValueError, match="extents differ"):
+        D4Averaged(small_model(EquilibratedDiffusion(wide, PHASES), getkey()))
 
 
 def test_refuses_what_does_not_fit(getkey):

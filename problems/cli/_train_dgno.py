@@ -55,7 +55,7 @@ class TrainDGNO:
         path.parent.mkdir(parents=True, exist_ok=True)
         import sciml
         from sciml.inverse import TrainedDGNO
-        from sciml.neural_operators import BoxLatent, GaussianLatent
+        from sciml.neural_operators import BoxLatent, D4Averaged, GaussianLatent
 
         from .._dgno_recipe import (
             DGNO_PROBLEMS,
@@ -94,8 +94,13 @@ class TrainDGNO:
                 say("saved; the same command goes on from here")
             raise
         test = dgno_coefficients(problem, self.num_test, test_key)
-        errors = dgno_error(model, test.inputs, exact_solutions(problem, test.inputs))
+        exact = exact_solutions(problem, test.inputs)
+        errors = dgno_error(model, test.inputs, exact)
         error = sum(errors) / len(errors)
+        averaged = {}
+        if test.grid.ndim == 2:
+            (mean,) = dgno_error(D4Averaged(model), test.inputs, exact)
+            averaged = {"relative_l2_averaged": mean}
         command = (
             f"sciml train dgno {self.problem} --num-train {self.num_train} "
             f"--num-steps {self.num_steps} --batch-size {batch_size} "
@@ -109,6 +114,7 @@ class TrainDGNO:
             "problem": self.problem,
             "parameters": num_parameters(model),
             "relative_l2": error,
+            **averaged,
             **({} if len(errors) == 1 else _by_channel(errors)),
             "loss": float(history.loss[-1]),
             "compile_time": history.compile_time,

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from .._serialisation import register
+from ..grids import Grid
 from ..grids._boundary import BoundaryPair
 from ..grids._square_symmetry import (
     check_square,
@@ -38,7 +39,8 @@ class D4Averaged(eqx.Module):
     **Arguments:**
 
     - `model`: maps one sample on square grids; its `boundary` has to be the same on all
-        four sides, stored nodes and numbers included.
+        four sides, stored nodes and numbers included, and the extents of its `grid`,
+        if it has one.
 
     **Raises:** `ValueError` for a model without a boundary or with one that is not
     symmetric, and for fields that are not square.
@@ -60,8 +62,11 @@ class D4Averaged(eqx.Module):
                 "model: expected one that says in `boundary` what holds on the sides "
                 f"of its grids, such as MgNO, got {type(self.model).__name__}."
             )
-        # Of a size that every boundary allows.
-        check_square(grid_of((3,) * len(boundary), boundary))
+        # A model may know its grid, as `DGNO` does; others say no more than what holds
+        # on the sides, and 3 nodes are allowed by all of that.
+        known = getattr(self.model, "grid", None)
+        unit = grid_of((3,) * len(boundary), boundary)
+        check_square(known if isinstance(known, Grid) else unit)
 
     @property
     def boundary(self) -> tuple[BoundaryPair, ...]:

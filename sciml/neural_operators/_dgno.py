@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from .._serialisation import register
 from ..grids import Grid
+from ..grids._boundary import BoundaryPair
 from ..weak_forms import AbstractWeakForm
 from ._affine import Affine, SiLUIdentity, SiLUSin
 from ._encoders import AbstractEncoder, DenseEncoder, Encoded
@@ -227,6 +228,16 @@ class DGNO(eqx.Module):
         latent = jax.ShapeDtypeStruct((self.latent_dim,), jnp.float32)
         place = jax.ShapeDtypeStruct((1, self.weak_form.domain.ndim), jnp.float32)
         return eqx.filter_eval_shape(self.solution, latent, place).shape[0]
+
+    @property
+    def grid(self) -> Grid:
+        """That of the coefficients."""
+        return self.weak_form.grid
+
+    @property
+    def boundary(self) -> tuple[BoundaryPair, ...]:
+        """The conditions of that grid, which `D4Averaged` asks for."""
+        return self.weak_form.grid.boundary
 
     @property
     def nodes(self) -> Float[Array, "nodes ndim"]:
