@@ -13,7 +13,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Compiling dominates the suite's run time, and most of that is optimising programs that
 # run once. XLA reads this when its backend starts, which is later; so do the processes
 # that tests start. (The flag that goes back to XLA's older way to fuse loops compiles
-# in two thirds of the time, but results in double precision then differ by 1e-9.)
+# in two thirds of the time, but then some products of numbers in double precision that
+# were converted from single precision are rounded to the latter.)
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
