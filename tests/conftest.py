@@ -54,13 +54,13 @@ def mark_what_is_not_sampled(items: list[pytest.Item]) -> None:
     They are evenly spaced, the first and the last among them, so that of every
     parameter several values are seen; the same ones in each run.
     """
-    variants: dict[tuple[pathlib.Path, str], list[pytest.Item]] = {}
+    variants: dict[tuple[pathlib.Path, str, int], list[pytest.Item]] = {}
     for item in items:
-        if item.get_closest_marker("sampled") and not item.get_closest_marker("slow"):
+        mark = item.get_closest_marker("sampled")
+        if mark is not None and item.get_closest_marker("slow") is None:
             name = item.name.partition("[")[0]
-            variants.setdefault((item.path, name), []).append(item)
-    for group in variants.values():
-        (count,) = group[0].get_closest_marker("sampled").args
+            variants.setdefault((item.path, name, *mark.args), []).append(item)
+    for (_, _, count), group in variants.items():
         last = len(group) - 1
         kept = {k * last // max(count - 1, 1) for k in range(count)}
         for k, item in enumerate(group):
