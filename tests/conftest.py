@@ -51,8 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def mark_what_is_not_sampled(items: list[pytest.Item]) -> None:
     """Of a test with the mark `sampled(count)` so many variants are not slow.
 
-    They are evenly spaced, the first and the last among them, so that of every
-    parameter several values are seen; the same ones in each run.
+    They are evenly spaced from the first to the last one (a single one is the first),
+    so that of every parameter several values are seen; the same ones in each run.
     """
     variants: dict[tuple[pathlib.Path, str, int], list[pytest.Item]] = {}
     for item in items:

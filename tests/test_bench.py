@@ -229,7 +229,6 @@ def test_peak_memory():
     assert 70e6 <= size <= 200e6
 
 
-@pytest.mark.slow
 def test_products_and_many():
     """On small systems: a row for each, with times that make the ratios."""
     rows = bench_products((16,), 15, repeats=3)

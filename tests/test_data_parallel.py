@@ -32,7 +32,6 @@ def test_eight_devices(tmp_path):
     assert set(found["collectives"]) == {"all-reduce"}
 
 
-@pytest.mark.slow
 def test_two_processes(tmp_path):
     children = pair("processes", tmp_path)
     here = numbers(run())

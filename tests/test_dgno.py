@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 
+import problems
 import sciml
 from sciml.data import Dataset
 from sciml.grids import Dirichlet, GaussianField, Grid, TwoPhaseField
@@ -217,6 +218,13 @@ def test_averaged_over_the_symmetries_of_the_square(getkey):
     wide = Grid((9, 9), (2.0, 1.0), Dirichlet(stored=True))
     with pytest.raises(ValueError, match="extents differ"):
         D4Averaged(small_model(EquilibratedDiffusion(wide, PHASES), getkey()))
+    # Of times and places: no field on the grid of what is given.
+    form = problems.DirichletBurgers(9).weak_form(5, num_times=9)
+    encoder = DenseEncoder((9,), (7,))
+    flow = DGNO(form, 5, 6, 3, 2, 8, encoder, key=getkey())
+    assert flow.boundary is None and model.boundary == GRID.boundary
+    with pytest.raises(ValueError, match="in `boundary`"):
+        D4Averaged(flow)
 
 
 def test_refuses_what_does_not_fit(getkey):

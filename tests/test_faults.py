@@ -51,7 +51,6 @@ def kinds(structures: str) -> list[tuple[str, str]]:
     return list(itertools.product(SYSTEMS, chosen))
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name, dtype, mode, structures, seeds", SAMPLE)
 def test_no_solver_lies(name, dtype, mode, structures, seeds):
     cells = fault_cells(

@@ -101,7 +101,6 @@ def test_benchmark_on_a_small_model():
     assert variation["solution_error"] < short["solution_error"] < 0.5
 
 
-@pytest.mark.slow
 def test_published_loop_with_and_without_shared_trunks():
     """Two ways to one loss and its slopes, at weights that are not zero."""
     media = jnp.asarray(PROBLEM.coefficients(3, key=jr.key(0)).inputs[:, 0])

@@ -75,7 +75,6 @@ FAULTS = {
 }
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ["first", "large"])
 @pytest.mark.parametrize("name", NAMES)
 def test_no_solve_lies(name, kind):

@@ -61,7 +61,6 @@ def test_says_where_it_comes_from(name):
     assert found.distribution and found.training_time and len(found.table) > 1
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", LINEAR)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_definite_and_symmetric(name, dtype):

@@ -26,7 +26,6 @@ def relative(found, expected):
     return float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected))
 
 
-@pytest.mark.slow
 def test_schwarz_sweeps_converge_to_what_one_problem_has():
     """Sines that vanish at the ends, of which the solution is one."""
     x = jnp.linspace(0.0, 1.0, 65)

@@ -235,9 +235,10 @@ class DGNO(eqx.Module):
         return self.weak_form.grid
 
     @property
-    def boundary(self) -> tuple[BoundaryPair, ...]:
-        """The conditions of that grid, which `D4Averaged` asks for."""
-        return self.weak_form.grid.boundary
+    def boundary(self) -> tuple[BoundaryPair, ...] | None:
+        """What holds on the sides of u, where u is a field on that grid; else None."""
+        form = self.weak_form
+        return form.grid.boundary if form.domain is form.grid else None
 
     @property
     def nodes(self) -> Float[Array, "nodes ndim"]:
